@@ -121,9 +121,8 @@ def environ_of(settings: Settings) -> dict[str, str]:
     """The variables that reproduce these settings; for child processes only: it holds passwords."""
     found = {f"{PREFIX}ENDPOINT_{name}": url for name, url in settings.endpoints.items()}
     found |= {f"{PREFIX}PROXY_{vendor.upper()}": url for vendor, url in settings.proxies.items()}
-    found |= dict.fromkeys(
-        (f"{PREFIX}{name}_FILE" for name in URL_NAMES), ""
-    )  # read already: a child inherits ours
+    # read already: a child inherits ours
+    found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
         if one.name not in ("endpoints", "proxies"):
@@ -188,11 +187,8 @@ def _load(read: _Reader) -> Settings:
 
 def known_names() -> frozenset[str]:
     """Every PUSHFLEET_ variable that means something, prefix and all."""
-    names = (
-        {one.name for one in SETTINGS}
-        | {f"{name}_FILE" for name in URL_NAMES}
-        | {f"ENDPOINT_{name}" for name in ENDPOINTS}
-    )
+    named = {one.name for one in SETTINGS} | {f"{name}_FILE" for name in URL_NAMES}
+    names = named | {f"ENDPOINT_{name}" for name in ENDPOINTS}
     names |= {f"PROXY_{vendor.upper()}" for vendor in VENDOR_ENDPOINTS}
     return frozenset(PREFIX + name for name in names | INTERNAL)
 
@@ -204,11 +200,8 @@ def _check_names(environ: Mapping[str, str]) -> None:
         if shown != name:  # behind the name there may be a secret
             raise SettingError(f"{shown} takes NAME=value")
         cure = f"did you mean {near}?" if near else "`pushfleet settings` lists them all"
-        there = (
-            f"; there are {', '.join(ENDPOINTS)}"
-            if name.startswith(PREFIX + "ENDPOINT_") and not near
-            else ""
-        )
+        endpoint = name.startswith(PREFIX + "ENDPOINT_")
+        there = f"; there are {', '.join(ENDPOINTS)}" if endpoint and not near else ""
         raise SettingError(f"{name} is no setting{there}: {cure}")
 
 
@@ -332,11 +325,8 @@ def _proxies(read: _Reader) -> Mapping[str, str]:
 def _oidc_issuer(read: _Reader) -> str | None:
     """SettingError: a provider without what signing in needs beside it."""
     found = read.text("OIDC_ISSUER", takes.issuer) or None
-    missing = [
-        f"{PREFIX}{name}"
-        for name in ("OIDC_CLIENT_ID", "OIDC_ROLES", "CONSOLE_URL")
-        if found and read.unset(name)
-    ]
+    wanted = ("OIDC_CLIENT_ID", "OIDC_ROLES", "CONSOLE_URL")
+    missing = [f"{PREFIX}{name}" for name in wanted if found and read.unset(name)]
     if missing:
         raise SettingError(f"{PREFIX}OIDC_ISSUER needs {', '.join(missing)}, too")
     return found

@@ -205,11 +205,8 @@ class _Console(logging.Formatter):
 
 
 def _at(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return at.replace("+00:00", "Z")
 
 
 def setup(settings: Settings, stage: str, stream: TextIO | None = None, process: str = "") -> None:

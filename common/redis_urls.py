@@ -95,13 +95,8 @@ def cluster_of(url: str) -> Cluster:
     hosts, _, db = hosts_db.partition("/")
     parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
     bare = all(part.hostname and not part.path and port_ok(part.port) for part in parts)
-    if (
-        scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0")
-    ):  # a cluster has one database
+    # a cluster has one database
+    if scheme not in CLUSTER_SCHEMES or not bare or db not in ("", "0"):
         raise ValueError("not a cluster URL")
-    return Cluster(
-        tuple((part.hostname or "", part.port or 6379) for part in parts),
-        scheme == "rediss+cluster",
-        login,
-        query,
-    )
+    nodes = tuple((part.hostname or "", part.port or 6379) for part in parts)
+    return Cluster(nodes, scheme == "rediss+cluster", login, query)

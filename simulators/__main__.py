@@ -29,20 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m simulators", description="Simulators of the push vendors."
     )
-    parser.add_argument(
-        "vendors",
-        nargs="*",
-        metavar="VENDOR",
-        help=f"of {', '.join(SIMULATORS)}; none: all that are there",
-    )
+    about = f"of {', '.join(SIMULATORS)}; none: all that are there"
+    parser.add_argument("vendors", nargs="*", metavar="VENDOR", help=about)
     parser.add_argument(
         "--port", type=int, default=0, help="the first port, the others follow; 0: free ones"
     )
+    folder = Path("var/simulators")
     parser.add_argument(
-        "--dir",
-        type=Path,
-        default=Path("var/simulators"),
-        help="for the CA, the records and <vendor>.json",
+        "--dir", type=Path, default=folder, help="for the CA, the records and <vendor>.json"
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
@@ -66,10 +60,8 @@ def _one(vendor: str, wanted: argparse.Namespace) -> int:
     try:
         asyncio.run(serve(vendor, wanted.dir, wanted.host, wanted.port))
     except OSError as error:
-        print(
-            f"{vendor}: {wanted.host} port {wanted.port or 'any'}: {error.strerror or error}",
-            file=sys.stderr,
-        )
+        why = f"{vendor}: {wanted.host} port {wanted.port or 'any'}: {error.strerror or error}"
+        print(why, file=sys.stderr)
         return 2
     return 0
 

@@ -174,12 +174,9 @@ class Apns:
             self.provider.expire_all_seen()
         if call.certificate is not None:
             return self.provider.by_certificate(call.certificate, env, time.time())
+        bearer = call.headers.get("authorization")
         return self.provider.by_token(
-            call.headers.get("authorization"),
-            env,
-            call.connection,
-            time.time(),
-            self.options.wedge_on_expired,
+            bearer, env, call.connection, time.time(), self.options.wedge_on_expired
         )
 
     def _token(self, raw: str, env: str) -> str:
@@ -247,14 +244,11 @@ class Apns:
                 if refusal.timestamp_ms is not None
                 else int(time.time() * 1000)
             )
-        return VendorReply.json(
-            status,
-            value,
-            {
-                "content-type": "application/json",
-                "apns-id": call.headers.get("apns-id") or str(uuid.uuid4()).upper(),
-            },
-        )
+        headers = {
+            "content-type": "application/json",
+            "apns-id": call.headers.get("apns-id") or str(uuid.uuid4()).upper(),
+        }
+        return VendorReply.json(status, value, headers)
 
     # ---- the side door
 

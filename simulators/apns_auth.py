@@ -141,11 +141,9 @@ class ProviderTokens:
         if scheme.lower() != "bearer" or not text:
             raise RefusedError("InvalidProviderToken")
         token = self._genuine(text)
-        kid, team, iat = (
-            str(token.header["kid"]),
-            str(token.claims["iss"]),
-            float(token.claims["iat"]),
-        )
+        kid = str(token.header["kid"])
+        team = str(token.claims["iss"])
+        iat = float(token.claims["iat"])
         account = self.accounts.get(kid)
         if account and account.env not in (None, env):
             raise RefusedError("BadEnvironmentKeyInToken")
@@ -249,15 +247,10 @@ def _read_certificate(der: bytes) -> tuple[Identity, frozenset[str], tuple[float
     default = next(iter(topics)) if len(topics) == 1 else None
     present = {extension.oid for extension in certificate.extensions}
     environments = frozenset(env for env, oid in ENVIRONMENT_OIDS.items() if oid in present)
-    life = (
-        certificate.not_valid_before_utc.timestamp(),
-        certificate.not_valid_after_utc.timestamp(),
-    )
-    return (
-        Identity(f"{certificate.serial_number:x}", topics, default, certificate=True),
-        environments,
-        life,
-    )
+    begins = certificate.not_valid_before_utc.timestamp()
+    life = (begins, certificate.not_valid_after_utc.timestamp())
+    identity = Identity(f"{certificate.serial_number:x}", topics, default, certificate=True)
+    return (identity, environments, life)
 
 
 def _topics(certificate: x509.Certificate) -> list[str]:

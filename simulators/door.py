@@ -315,9 +315,8 @@ def tls_context(certificate: Path, key: Path, manners: Manners) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate_chain_file(str(certificate))
     context.use_privatekey_file(str(key))
-    context.set_session_id(
-        b"pushfleet-simulator"
-    )  # without it OpenSSL refuses to resume where a client certificate is asked for
+    # without it OpenSSL refuses to resume where a client certificate is asked for
+    context.set_session_id(b"pushfleet-simulator")
     no_overlap: Any = SSL.NO_OVERLAPPING_PROTOCOLS  # a mark that pyOpenSSL knows, no bytes
 
     def select(_connection: SSL.Connection, wanted: list[bytes]) -> Any:

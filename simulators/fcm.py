@@ -156,10 +156,8 @@ class Fcm:
             return self._quota("Sending rate of the project is too high", self.faults.retry_after_s)
         spent = self._projects.setdefault(project, Minute(0, now))
         if not spent.take(self.options.project_per_minute, 60.0, now):
-            return self._quota(
-                "Quota exceeded for quota metric 'Messages sent per minute'",
-                max(1, round(spent.began + 60 - now)),
-            )
+            wait_s = max(1, round(spent.began + 60 - now))
+            return self._quota("Quota exceeded for quota metric 'Messages sent per minute'", wait_s)
         return None
 
     def _target_refused(self, target: str, body: bytes, now: float) -> VendorReply | None:
@@ -176,10 +174,8 @@ class Fcm:
                 503, "UNAVAILABLE", "The service is currently unavailable.", "UNAVAILABLE", headers
             )
         minute, hour = self._device(target, now)
-        if not (
-            minute.take(self.options.device_per_minute, 60.0, now)
-            and hour.take(self.options.device_per_hour, 3600.0, now)
-        ):
+        allowed = minute.take(self.options.device_per_minute, 60.0, now)
+        if not (allowed and hour.take(self.options.device_per_hour, 3600.0, now)):
             return self._quota("Device message rate exceeded", self.options.retry_after_s)
         return None
 
@@ -195,9 +191,8 @@ class Fcm:
     def _device(self, target: str, now: float) -> tuple[Minute, Minute]:
         known = self._devices.get(target)
         if known is None:
-            if (
-                len(self._devices) > 200_000
-            ):  # those that were quiet for an hour have nothing left to be remembered
+            # those that were quiet for an hour have nothing left to be remembered
+            if len(self._devices) > 200_000:
                 self._devices = {
                     name: both for name, both in self._devices.items() if now - both[1].began < 3600
                 }
@@ -206,23 +201,15 @@ class Fcm:
 
     def _quota(self, message: str, retry_after_s: int) -> VendorReply:
         headers = {"retry-after": str(retry_after_s)} if retry_after_s else {}
-        violation = {
-            "@type": QUOTA_FAILURE,
-            "violations": [{"subject": "project", "description": message}],
-        }
+        violations = [{"subject": "project", "description": message}]
+        violation = {"@type": QUOTA_FAILURE, "violations": violations}
         return self._error(429, "RESOURCE_EXHAUSTED", message, "QUOTA_EXCEEDED", headers, violation)
 
     def _invalid(self, invalid: Invalid) -> VendorReply:
         fields = [{"field": name, "description": words} for name, words in invalid.violations]
         more = [{"@type": BAD_REQUEST, "fieldViolations": fields}] if fields else []
-        return self._error(
-            400,
-            "INVALID_ARGUMENT",
-            invalid.words,
-            "INVALID_ARGUMENT" if invalid.by_fcm else None,
-            {},
-            *more,
-        )
+        fcm_code = "INVALID_ARGUMENT" if invalid.by_fcm else None
+        return self._error(400, "INVALID_ARGUMENT", invalid.words, fcm_code, {}, *more)
 
     def _error(
         self,

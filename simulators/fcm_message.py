@@ -166,13 +166,11 @@ def _object(value: Any, known: Mapping[str, Any], path: str, found: Violations) 
         snake = _snake(name)
         at = f"{path}.{snake}" if path else snake
         if snake not in known:
-            found.append(
-                (
-                    path or name,
-                    "Invalid JSON payload received. Unknown name "
-                    f'"{name}"{f" at {path!r}" if path else ""}: Cannot find field.',
-                )
+            words = (
+                "Invalid JSON payload received. Unknown name "
+                f'"{name}"{f" at {path!r}" if path else ""}: Cannot find field.'
             )
+            found.append((path or name, words))
         elif inner is not None:  # null is an absent field in proto3's JSON
             result[snake] = _value(inner, known[snake], at, found)
     return result
@@ -287,10 +285,8 @@ def _check_size(message: Mapping[str, Any], limit: int) -> None:
     """
     android = message.get("android", {})
     data = {**message.get("data", {}), **android.get("data", {})}
-    size = sum(
-        _bytes_of(part)
-        for part in (data, message.get("notification", {}), android.get("notification", {}))
-    )
+    parts = (data, message.get("notification", {}), android.get("notification", {}))
+    size = sum(_bytes_of(part) for part in parts)
     if size > limit:
         raise Invalid("Android message is too big", [], by_fcm=True)
     payload = message.get("apns", {}).get("payload")

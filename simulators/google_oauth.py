@@ -86,19 +86,14 @@ class OAuth:
         self._tokens = {one: (who, ends) for one, (who, ends) in self._tokens.items() if ends > now}
         self._tokens[token] = (account, now + life_s)
         self.given += 1
-        return VendorReply.json(
-            200,
-            {"access_token": token, "expires_in": life_s, "token_type": "Bearer"},
-            {"cache-control": "no-store"},
-        )
+        given = {"access_token": token, "expires_in": life_s, "token_type": "Bearer"}
+        return VendorReply.json(200, given, {"cache-control": "no-store"})
 
     def _account(self, call: VendorCall, now: float) -> GoogleAccount:
         if call.method != "POST":
             raise DeniedError("invalid_request", "POST only")
-        if (
-            call.headers.get("content-type", "").partition(";")[0].strip().lower()
-            != "application/x-www-form-urlencoded"
-        ):
+        kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/x-www-form-urlencoded":
             raise DeniedError("invalid_request", "The body is to be a form")
         form = parse_qs(call.body.decode("latin-1"))
         if form.get("grant_type") != [GRANT]:
@@ -120,11 +115,8 @@ class OAuth:
     @staticmethod
     def _check_claims(assertion: jwts.Jwt, now: float) -> None:
         claims = assertion.claims
-        if (
-            assertion.header.get("alg") != "RS256"
-            or not assertion.signature
-            or not isinstance(claims.get("iss"), str)
-        ):
+        alg = assertion.header.get("alg")
+        if alg != "RS256" or not assertion.signature or not isinstance(claims.get("iss"), str):
             raise DeniedError("invalid_grant", "Invalid JWT: alg, signature or iss")
         if claims.get("aud") != AUDIENCE:
             raise DeniedError("invalid_grant", "Invalid JWT: Failed audience check.")

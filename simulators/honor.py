@@ -138,13 +138,9 @@ class Honor(ChinaSimulator):
         )
         if "wrong" in secret or (known is not None and known.secret not in (None, secret)):
             raise VendorError("oauth", "invalid_client", 401)
+        access_token = self.access.give(client)
         return VendorReply.json(
-            200,
-            {
-                "access_token": self.access.give(client),
-                "expires_in": TOKEN_LIFE_S,
-                "token_type": "Bearer",
-            },
+            200, {"access_token": access_token, "expires_in": TOKEN_LIFE_S, "token_type": "Bearer"}
         )
 
     def _authenticate(self, call: VendorCall, app_id: str) -> VendorAccount:
@@ -210,12 +206,8 @@ class Honor(ChinaSimulator):
                 else "data"
             )
             return dict(android)
-        _refuse(
-            next(
-                (name for name in ("title", "body") if not (shown.get(name) or common.get(name))),
-                None,
-            )
-        )
+        names = ("title", "body")
+        _refuse(next((name for name in names if not (shown.get(name) or common.get(name))), None))
         _refuse(wrong(shown, _NOTIFICATION, ("clickAction",)))
         click = shown["clickAction"]
         if not {1: click.get("intent") or click.get("action"), 2: click.get("url"), 3: True}[
@@ -259,11 +251,8 @@ class Honor(ChinaSimulator):
     def _dropped(self, sending: VendorSending, token: str, test: bool) -> str:
         account = sending.account.id
         if test:
-            return (
-                ""
-                if self.days.take(self.limits["test_daily"], 1, account, "test")
-                else "test_daily"
-            )
+            allowed = self.days.take(self.limits["test_daily"], 1, account, "test")
+            return "" if allowed else "test_daily"
         if sending.private or self.days.take(
             self.limits["marketing_device_daily"], 1, account, "marketing", token
         ):

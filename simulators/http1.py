@@ -79,14 +79,9 @@ class Http1:
         path, _, query = target.partition("?")
         method = self._parser.get_method().decode("latin-1")
         headers = named(self._headers, self._repeated)
+        body = bytes(self._body)
         call = VendorCall(
-            method,
-            path,
-            query,
-            headers,
-            bytes(self._body),
-            self._connection.id,
-            self._connection.certificate,
+            method, path, query, headers, body, self._connection.id, self._connection.certificate
         )
         self._waiting.append((call, self._parser.should_keep_alive()))
 

@@ -129,10 +129,8 @@ class Http2:
             normalize_outbound_headers=False,
         )
         machine = _Machine(config)
-        machine.local_settings = Settings(
-            client=False,
-            initial_values={**SETTINGS, SettingCodes.MAX_CONCURRENT_STREAMS: max_streams},
-        )
+        initial = {**SETTINGS, SettingCodes.MAX_CONCURRENT_STREAMS: max_streams}
+        machine.local_settings = Settings(client=False, initial_values=initial)
         machine.initiate_connection()
         # From here on the limit is ours to keep: h2 would end the whole connection over one stream
         # too many.
@@ -209,10 +207,8 @@ class Http2:
         if fate.kind == "silent":
             stream.silent = True
         elif fate.kind in ("reset", "refuse"):
-            self._drop(
-                event.stream_id,
-                ErrorCodes.INTERNAL_ERROR if fate.kind == "reset" else ErrorCodes.REFUSED_STREAM,
-            )
+            code = ErrorCodes.INTERNAL_ERROR if fate.kind == "reset" else ErrorCodes.REFUSED_STREAM
+            self._drop(event.stream_id, code)
         else:
             self._ready.append((event.stream_id, call, fate))
 
@@ -263,9 +259,8 @@ class Http2:
 
     def _answer_all(self, batch: list[tuple[int, VendorCall, Fate]]) -> None:
         for stream_id, call, fate in batch:
-            if (
-                stream_id in self._streams
-            ):  # else the client took it back, or our GOAWAY left it out, while it waited
+            # else the client took it back, or our GOAWAY left it out, while it waited
+            if stream_id in self._streams:
                 self._answer(stream_id, call, fate)
         if not self._gone:
             self._connection.wake()
@@ -308,11 +303,8 @@ class Http2:
         if stream is None or not stream.rest or stream.drip:
             return
         while stream.rest:
-            size = min(
-                self._h2.local_flow_control_window(stream_id),
-                self._h2.max_outbound_frame_size,
-                len(stream.rest),
-            )
+            window = self._h2.local_flow_control_window(stream_id)
+            size = min(window, self._h2.max_outbound_frame_size, len(stream.rest))
             if size <= 0:
                 return
             piece, stream.rest = bytes(stream.rest[:size]), stream.rest[size:]

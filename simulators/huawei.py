@@ -111,10 +111,8 @@ class Huawei(ChinaSimulator):
         return _answer(str(error.code), error.words, self.new_id(), error.status)
 
     def answer(self, call: VendorCall) -> VendorReply:
-        if call.path in (
-            "/oauth2/v2/token",
-            "/oauth2/v3/token",
-        ):  # v2 is the default of four public clients (section 2a)
+        # v2 is the default of four public clients (section 2a)
+        if call.path in ("/oauth2/v2/token", "/oauth2/v3/token"):
             return self._oauth(call)
         found = _PATH.fullmatch(call.path)
         if not found:
@@ -225,10 +223,8 @@ class Huawei(ChinaSimulator):
         if claims["exp"] < time.time():
             raise VendorError("80200005", "The JWT has expired.", 401)
         details = project.details
-        strange = any(
-            name in details and details[name] != value
-            for name, value in (("key_id", header["kid"]), ("sub_account", issuer))
-        )
+        pairs = (("key_id", header["kid"]), ("sub_account", issuer))
+        strange = any(name in details and details[name] != value for name, value in pairs)
         if (
             strange
             or "wrong" in issuer
@@ -456,11 +452,8 @@ class Huawei(ChinaSimulator):
             self.limits["marketing_device_daily"], 1, account, "marketing", token
         ):
             return "marketing_device_daily"
-        return (
-            ""
-            if self.days.take(self.limits["device_daily"], 1, account, "device", token)
-            else "device_daily"
-        )
+        allowed = self.days.take(self.limits["device_daily"], 1, account, "device", token)
+        return "" if allowed else "device_daily"
 
     # ---- section 8: receipts
 
@@ -484,11 +477,8 @@ class Huawei(ChinaSimulator):
             body = json.dumps(
                 {"statuses": content}, ensure_ascii=False, separators=(",", ":")
             ).encode()
-            self.send_receipt(
-                settings["url"],
-                body,
-                {"content-type": "application/json", **callback_headers(settings)},
-            )
+            headers = {"content-type": "application/json", **callback_headers(settings)}
+            self.send_receipt(settings["url"], body, headers)
 
     # ---- the side APIs
 
@@ -507,15 +497,8 @@ class Huawei(ChinaSimulator):
         if not integer(0)(body["notifyId"]):
             raise VendorError("80100020", "The message structure is partly wrong.", 400)
         tokens = tokens_of([body["token"]] if isinstance(body["token"], str) else body["token"])
-        sending = VendorSending(
-            account,
-            self.requests,
-            len(tokens),
-            True,
-            {"notifyId": body["notifyId"]},
-            None,
-            "harmony",
-        )
+        content = {"notifyId": body["notifyId"]}
+        sending = VendorSending(account, self.requests, len(tokens), True, content, None, "harmony")
         for token in tokens:
             self.accept(sending, token, kind="revoke")
         return _answer("80000000", "Success", self.new_id())

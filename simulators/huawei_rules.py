@@ -165,10 +165,8 @@ def check_size(raw: bytes, tokens: list[str]) -> None:
 def check_v1(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
     """Refuses what breaks a rule of v1/v2; returns message.android (empty when there is none)."""
     _refuse(wrong(body, {"validate_only": boolean, "review": _REVIEW}))
-    _refuse(
-        wrong(message, {"data": text(), "notification": lambda value: isinstance(value, dict)}),
-        "message.",
-    )
+    shapes = {"data": text(), "notification": lambda value: isinstance(value, dict)}
+    _refuse(wrong(message, shapes), "message.")
     common = message.get("notification") or {}
     _refuse(
         wrong(common, {"title": text(), "body": text(), "image": https}), "message.notification."
@@ -248,10 +246,8 @@ def check_v3(
     notification = payload.get("notification")
     if not isinstance(notification, dict):
         raise VendorError("80100003", "Incorrect message structure.", 400)
-    _refuse(
-        wrong(notification, _V3_NOTIFICATION, ("category", "title", "body", "clickAction")),
-        "payload.notification.",
-    )
+    names = ("category", "title", "body", "clickAction")
+    _refuse(wrong(notification, _V3_NOTIFICATION, names), "payload.notification.")
     click = notification["clickAction"]
     if click["actionType"] == 1 and not (click.get("action") or click.get("uri")):
         raise invalid("payload.notification.clickAction.action")

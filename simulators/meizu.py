@@ -96,10 +96,8 @@ def signature(parameters: Mapping[str, str], secret: str) -> str:
 
     Raw values. Source: section 2.
     """
-    base = (
-        "".join(f"{name}={parameters[name]}" for name in sorted(parameters) if name != "sign")
-        + secret
-    )
+    signed = "".join(f"{name}={parameters[name]}" for name in sorted(parameters) if name != "sign")
+    base = signed + secret
     return hashlib.md5(base.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -258,10 +256,8 @@ class Meizu(ChinaSimulator):
         if not form.get("messageJson"):
             raise VendorError("110004", "参数不能为空")
         message = _check(parsed(form["messageJson"]))
-        known, callback = (
-            account.details.get("callbacks"),
-            (message.get("extra") or {}).get("callback"),
-        )
+        known = account.details.get("callbacks")
+        callback = (message.get("extra") or {}).get("callback")
         if known is not None and callback is not None and callback not in known:
             raise _no("extra.callback is not registered")
         bar = message["noticeBarInfo"]
@@ -303,17 +299,15 @@ class Meizu(ChinaSimulator):
             else:
                 self.accept(sending, token)
                 reached.append(token)
-        counters = self._counters.setdefault(
-            message_id,
-            {
-                "targetNo": 0,
-                "validNo": 0,
-                "pushedNo": 0,
-                "acceptNo": 0,
-                "displayNo": 0,
-                "clickNo": 0,
-            },
-        )
+        zeros = {
+            "targetNo": 0,
+            "validNo": 0,
+            "pushedNo": 0,
+            "acceptNo": 0,
+            "displayNo": 0,
+            "clickNo": 0,
+        }
+        counters = self._counters.setdefault(message_id, zeros)
         counters["targetNo"] += len(push_ids)
         for name in ("validNo", "pushedNo", "acceptNo"):
             counters[name] += len(reached)
@@ -348,10 +342,9 @@ class Meizu(ChinaSimulator):
         """False when the device got its fill of this app within a minute."""
         limit, now = self.limits["device_per_minute"], time.monotonic()
         if len(self._minutes) > 100_000:
+            minutes = self._minutes.items()
             self._minutes = {
-                key: times
-                for key, times in self._minutes.items()
-                if now - times[-1] < FOLD_WINDOW_S
+                key: times for key, times in minutes if now - times[-1] < FOLD_WINDOW_S
             }
         times = [at for at in self._minutes.get((account, token), ()) if now - at < FOLD_WINDOW_S]
         fits = not limit or len(times) < limit
@@ -383,11 +376,8 @@ class Meizu(ChinaSimulator):
         """A task has no receipts: those are for the calls without a task."""
         push_ids = self._push_ids(form)
         self.gate(account, len(push_ids))
-        message = {
-            name: value
-            for name, value in self._task_message(account, form).items()
-            if name != "extra"
-        }
+        fields = self._task_message(account, form).items()
+        message = {name: value for name, value in fields if name != "extra"}
         bar = message["noticeBarInfo"]
         private = self.classed(
             account, bar.get("noticeMsgType") == 1, "meizu.private", bar["title"], bar["content"]
@@ -421,13 +411,8 @@ class Meizu(ChinaSimulator):
         extra = message.get("extra") or {}
         if not extra.get("callback") or not tokens or extra.get("callback.type", "3") == "2":
             return
-        receipt = {
-            f"{message_id}-1": {
-                "param": extra.get("callback.param", ""),
-                "type": 1,
-                "targets": tokens,
-            }
-        }
+        param = extra.get("callback.param", "")
+        receipt = {f"{message_id}-1": {"param": param, "type": 1, "targets": tokens}}
         body = urllib.parse.urlencode(
             {"cb": json.dumps(receipt, separators=(",", ":")), "access_token": "simulated"}
         ).encode()

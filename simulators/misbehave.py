@@ -142,8 +142,7 @@ def _handled(simulator: Simulator, call: VendorCall) -> VendorReply:
     try:
         return simulator.handle(call)
     except Exception:
-        traceback.print_exc(
-            file=sys.stderr
-        )  # a mistake of the simulator itself: seen, and never a dead connection
+        # a mistake of the simulator itself: seen, and never a dead connection
+        traceback.print_exc(file=sys.stderr)
         simulator.record.count("simulator_error")
         return VendorReply(500, b"the simulator failed")

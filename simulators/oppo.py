@@ -193,10 +193,8 @@ class Oppo(ChinaSimulator):
         key, stamp = form["app_key"], form["timestamp"]
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", key):
             raise VendorError(14, "invalid app_key")
-        if (
-            not re.fullmatch(r"\d{13}", stamp)
-            or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS
-        ):
+        dated = re.fullmatch(r"\d{13}", stamp)
+        if not dated or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS:
             raise VendorError(19, "invalid timestamp")
         secret = self.account(key).secret
         if secret is not None:
@@ -263,12 +261,9 @@ class Oppo(ChinaSimulator):
             level is not None and category is None
         ):
             raise VendorError(67, "category error")
+        title = notification["title"]
         private = self.classed(
-            account,
-            category in PRIVATE,
-            "oppo.private",
-            notification["title"],
-            notification["content"],
+            account, category in PRIVATE, "oppo.private", title, notification["content"]
         )
         if level == STRONG_ALERT and (category != "IM" or not account.may("oppo.strong")):
             raise VendorError(67, "notify_level is not allowed")
@@ -345,12 +340,8 @@ class Oppo(ChinaSimulator):
         account = self._account_of(form)
         notification: dict[str, Any] = {}
         for name, value in form.items():
-            typed = (
-                parsed(value)
-                if re.fullmatch(r"-?\d{1,18}|true|false", value)
-                and name not in ("title", "content")
-                else value
-            )
+            scalar = re.fullmatch(r"-?\d{1,18}|true|false", value)
+            typed = parsed(value) if scalar and name not in ("title", "content") else value
             notification |= {} if name == "auth_token" else {name: typed}
         _check(notification, private=False)
         message_id = self._message_id(account)
@@ -366,21 +357,16 @@ class Oppo(ChinaSimulator):
         if owner != account.id:
             raise VendorError(31, "data does not exist: message_id")
         targets = [one for one in form.get("target_value", "").split(";") if one]
-        if (
-            form.get("target_type") == "1"
-        ):  # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+        # everybody: whom it reaches nobody here knows, so nothing is recorded (section 3)
+        if form.get("target_type") == "1":
             self.gate(account)
             return self._ok({"message_id": form["message_id"], "task_id": secrets.token_hex(12)})
         if form.get("target_type") != "2" or not targets or len(targets) > BATCH_MAX:
             raise VendorError(41, "invalid argument: target_value")
         self.gate(account, len(targets))
+        content = {"notification": notification}
         sending = VendorSending(
-            account,
-            self.requests,
-            len(targets),
-            False,
-            {"notification": notification},
-            notification.get("app_message_id"),
+            account, self.requests, len(targets), False, content, notification.get("app_message_id")
         )
         self._spend(sending, len(targets))
         data: dict[str, Any] = {"message_id": form["message_id"], "task_id": secrets.token_hex(12)}
@@ -419,20 +405,14 @@ class Oppo(ChinaSimulator):
             notification = sending.body["notification"]
             if sending.body["target_type"] != 2 or not notification.get("call_back_url"):
                 continue
-            item = {
-                "messageId": message_id,
-                "appId": str(sending.account.details.get("app_id", "30000001")),
-                "taskId": message_id,
-            }
+            app_id = str(sending.account.details.get("app_id", "30000001"))
+            item = {"messageId": message_id, "appId": app_id, "taskId": message_id}
             item |= {"registrationIds": token, "eventTime": str(int(time.time() * 1000))}
             item |= {"param": notification.get("call_back_parameter", ""), "eventType": event}
             merged.setdefault(notification["call_back_url"], []).append(item)
         for address, items in merged.items():
-            self.send_receipt(
-                address,
-                json.dumps(items, separators=(",", ":")).encode(),
-                {"content-type": "application/json"},
-            )
+            headers = {"content-type": "application/json"}
+            self.send_receipt(address, json.dumps(items, separators=(",", ":")).encode(), headers)
 
 
 def make(record: Record) -> Oppo:

@@ -98,11 +98,8 @@ def parsed(raw: str | bytes) -> Any:
     """
     try:
         text_ = raw.decode() if isinstance(raw, bytes) else raw
-        value = json.loads(
-            text_,
-            parse_constant=_no_number,
-            object_hook=_without_nulls if "null" in text_ else None,
-        )
+        hook = _without_nulls if "null" in text_ else None
+        value = json.loads(text_, parse_constant=_no_number, object_hook=hook)
         if "\\u" in text_:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can't be encoded
         return value

@@ -96,9 +96,8 @@ async def serve(vendor: str, folder: Path, host: str, port: int) -> None:
     half = folder / f".{vendor}.json.{os.getpid()}"
     half.write_text(line + "\n")
     half.rename(announced)
-    sys.stdout.write(
-        line + "\n"
-    )  # one write: the other simulators' lines come through the same pipe
+    # one write: the other simulators' lines come through the same pipe
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
     await stop.wait()
     announced.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -147,13 +147,10 @@ def control(simulator: Simulator, call: VendorCall) -> VendorReply | None:
     try:
         wanted = json.loads(call.body or b"{}")
         if action == "stats":
+            faults = asdict(simulator.faults)
             return VendorReply.json(
                 200,
-                {
-                    "vendor": simulator.vendor,
-                    "counts": simulator.record.counts,
-                    "faults": asdict(simulator.faults),
-                },
+                {"vendor": simulator.vendor, "counts": simulator.record.counts, "faults": faults},
             )
         if action == "record":
             return VendorReply(
@@ -245,6 +242,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-Make = Callable[[Record], Simulator]

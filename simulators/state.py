@@ -273,11 +273,8 @@ class ChinaSimulator:
             return {"ban": self.ban}
         if action == "clock":
             self.calendar.set(wanted)
-            return {
-                "now_ms": self.calendar.now_ms(),
-                "day": self.calendar.day(),
-                "hour": self.calendar.hour(),
-            }
+            now_ms = self.calendar.now_ms()
+            return {"now_ms": now_ms, "day": self.calendar.day(), "hour": self.calendar.hour()}
         if action == "receipts":
             self.receipt_settings.update(wanted)
             return {"on": bool(self.receipt_settings["on"])}

@@ -218,12 +218,8 @@ class Vivo(ChinaSimulator):
 
     def _auth(self, _call: VendorCall, body: Body) -> VendorReply:
         self.record.count("auth")
-        for name, code in (
-            ("appId", 10200),
-            ("appKey", 10201),
-            ("timestamp", 10203),
-            ("sign", 10204),
-        ):
+        wanted = (("appId", 10200), ("appKey", 10201), ("timestamp", 10203), ("sign", 10204))
+        for name, code in wanted:
             if body.get(name) in (None, ""):
                 raise VendorError(code, f"{name} is empty")
         app_id, key, stamp, sign = (
@@ -237,10 +233,8 @@ class Vivo(ChinaSimulator):
             r"[0-9A-Za-z-]{1,64}", key
         ):
             raise VendorError(10202, "appKey is illegal")
-        if (
-            not re.fullmatch(r"\d{13}", stamp)
-            or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS
-        ):
+        dated = re.fullmatch(r"\d{13}", stamp)
+        if not dated or abs(int(stamp) - time.time() * 1000) > CLOCK_SKEW_MS:
             raise VendorError(10207, "timestamp is illegal")
         if account.secret is not None:
             base = f"{app_id}{key}{stamp}{account.secret}".strip()
@@ -267,9 +261,8 @@ class Vivo(ChinaSimulator):
         if given is None or not given[1]:
             raise VendorError(10000, "authToken is missing, wrong or expired")
         named = body.get("appId")
-        if (
-            named not in (None, "") and str(named) != given[0]
-        ):  # it may be absent: the token names the app (sections 2-4)
+        # it may be absent: the token names the app (sections 2-4)
+        if named not in (None, "") and str(named) != given[0]:
             raise VendorError(10094, "authToken and appId do not match")
         return self.account(given[0])
 
@@ -324,9 +317,8 @@ class Vivo(ChinaSimulator):
             raise VendorError(10103, "sensitive words")
 
     def _stumble(self, tokens: list[str]) -> None:
-        stumble = self.stumbles(
-            tokens, None
-        )  # a requestId is new in each try: tries are counted by token
+        # a requestId is new in each try: tries are counted by token
+        stumble = self.stumbles(tokens, None)
         if stumble == "fail":
             raise VendorError("500", "server error", 500)
         if stumble == "busy":
@@ -367,14 +359,8 @@ class Vivo(ChinaSimulator):
         account = sending.account.id
         if sending.private or sending.body.get("pushMode") == 1:
             return ""
-        if not self.days.take(
-            1,
-            1,
-            account,
-            "same words",
-            token,
-            sending.body["title"] + "\0" + sending.body["content"],
-        ):
+        words = sending.body["title"] + "\0" + sending.body["content"]
+        if not self.days.take(1, 1, account, "same words", token, words):
             return "repeated"
         fits = self.days.take(
             self.limits["operational_device_daily"], 1, account, "operational", token
@@ -463,9 +449,8 @@ class Vivo(ChinaSimulator):
             extra.get("callback") or extra.get("callback.id")
         ):
             return
-        named = self.receipt_settings.get(
-            "detail", "subStatus"
-        )  # or subAckType: sources disagree (section 8)
+        # or subAckType: sources disagree (section 8)
+        named = self.receipt_settings.get("detail", "subStatus")
         for dropped, tokens in by_code.items():
             kind, detail = _RECEIPT.get(dropped, ("100", "12000"))
             for token in tokens:

@@ -130,9 +130,9 @@ class Xiaomi(ChinaSimulator):
             raise VendorError(21301, "Invalid application secret.")
         owner = next((one for one in self._registered() if one.secret == secret), None)
         if owner is None:
+            accounts = self._registered()
             if any(
-                package in (one.details.get("package"), one.id) and one.secret
-                for one in self._registered()
+                package in (one.details.get("package"), one.id) and one.secret for one in accounts
             ):
                 raise VendorError(21301, "Invalid application secret.")
             return self.account(package)
@@ -151,9 +151,8 @@ class Xiaomi(ChinaSimulator):
         except ValueError as error:
             raise VendorError(10012, "illegal request") from error
         packages = [value for name, value in pairs if name == PACKAGE_FIELD]
-        return dict(pairs) | (
-            {PACKAGE_FIELD: ",".join(packages)} if packages else {}
-        )  # the SDK repeats it once a package (section 3)
+        # the SDK repeats it once a package (section 3)
+        return dict(pairs) | ({PACKAGE_FIELD: ",".join(packages)} if packages else {})
 
     def _package(self, call: VendorCall, form: Form) -> VendorAccount:
         """The account, and the package checked: one for v2, a list for the newer."""
@@ -204,14 +203,9 @@ class Xiaomi(ChinaSimulator):
             for name, value in form.items()
             if name not in ("registration_id", "messages")
         }
+        more = {"bucket": bucket}
         return VendorSending(
-            account,
-            self.requests,
-            size,
-            bucket == "private",
-            content,
-            push_id,
-            more={"bucket": bucket},
+            account, self.requests, size, bucket == "private", content, push_id, more=more
         )
 
     def _single(self, call: VendorCall) -> VendorReply:
@@ -254,10 +248,8 @@ class Xiaomi(ChinaSimulator):
         )
 
     def _today(self, account: VendorAccount) -> dict[str, str]:
-        return {
-            "day_quota": str(self.limits["public_daily"]),
-            "day_acked": str(self.days.used(account.id, "public")),
-        }
+        day_quota = str(self.limits["public_daily"])
+        return {"day_quota": day_quota, "day_acked": str(self.days.used(account.id, "public"))}
 
     def _bad(self, targets: list[str]) -> dict[str, str]:
         """The refused regids as one comma list; nothing where all are good (section 4A)."""
@@ -307,14 +299,10 @@ class Xiaomi(ChinaSimulator):
         account = self._multi_account(call, flat)
         self.gate(account, len(flat))
         buckets = [self._checked(one, account) for _, one in flat]
-        sendings = [
-            self._sending(one, account, bucket, len(flat))
-            for (_, one), bucket in zip(flat, buckets, strict=True)
-        ]
-        stumbles = [
-            self.stumbles([target], sending.push_id)
-            for (target, _), sending in zip(flat, sendings, strict=True)
-        ]
+        pairs = zip(flat, buckets, strict=True)
+        sendings = [self._sending(one, account, bucket, len(flat)) for (_, one), bucket in pairs]
+        whose = zip(flat, sendings, strict=True)
+        stumbles = [self.stumbles([target], sending.push_id) for (target, _), sending in whose]
         self._stumbled("fail" if "fail" in stumbles else "busy" if "busy" in stumbles else "")
         if all(self.fate(target) == "dead" for target, _ in flat):
             raise VendorError(20301, "No valid targets!")
@@ -360,10 +348,8 @@ class Xiaomi(ChinaSimulator):
         """
         form = self._form(call)
         account = self._package(call, form)
-        named = next(
-            (form[name] for name in ("registration_id", "alias", "user_account") if form.get(name)),
-            "",
-        )
+        names = ("registration_id", "alias", "user_account")
+        named = next((form[name] for name in names if form.get(name)), "")
         targets = [one for one in named.split(",") if one]
         if not targets or not any(form.get(name) for name in ("id", "msg_id", "notify_id")):
             raise VendorError(21305, "required parameter is missing")
@@ -411,11 +397,8 @@ class Xiaomi(ChinaSimulator):
         for kind, targets in by_type.items():
             if not wanted & kind:
                 continue
-            item: dict[str, Any] = {
-                "param": form.get("extra.callback.param", ""),
-                "type": kind,
-                "targets": ",".join(targets),
-            }
+            param = form.get("extra.callback.param", "")
+            item: dict[str, Any] = {"param": param, "type": kind, "targets": ",".join(targets)}
             item |= {
                 "jobkey": form.get("extra.jobkey", ""),
                 "barStatus": "Enable",
@@ -425,10 +408,8 @@ class Xiaomi(ChinaSimulator):
                 item["errorCode"] = 1
             if kind == 128:
                 bucket = sending.more["bucket"]
-                item["extra"] = {
-                    "ack": self.days.used(sending.account.id, bucket),
-                    "quota": self.limits[f"{bucket}_daily"],
-                }
+                used = self.days.used(sending.account.id, bucket)
+                item["extra"] = {"ack": used, "quota": self.limits[f"{bucket}_daily"]}
             body = urllib.parse.urlencode(
                 {"data": json.dumps({message_id: item}, separators=(",", ":"))}
             ).encode()

@@ -102,10 +102,8 @@ def template_value_ok(value: Any) -> bool:
 
 
 def check_texts(form: Form) -> None:
-    for name, most, code in (
-        ("title", TITLE_CHARS_MAX, 22100),
-        ("description", DESCRIPTION_CHARS_MAX, 65009),
-    ):
+    bounds = (("title", TITLE_CHARS_MAX, 22100), ("description", DESCRIPTION_CHARS_MAX, 65009))
+    for name, most, code in bounds:
         if not form.get(name, "").strip():
             raise VendorError(10016, f"required parameter is missing: {name}")
         if len(form[name]) > most:
@@ -150,11 +148,8 @@ def _is_own(name: str) -> bool:
 
     The vendor's own names are not counted (section 3).
     """
-    return (
-        name.startswith("extra.")
-        and name not in KNOWN_EXTRAS
-        and not name.startswith(KNOWN_EXTRA_STARTS)
-    )
+    extra = name.startswith("extra.")
+    return extra and name not in KNOWN_EXTRAS and not name.startswith(KNOWN_EXTRA_STARTS)
 
 
 def check_extras(form: Form) -> None:
@@ -164,10 +159,8 @@ def check_extras(form: Form) -> None:
     own = {name: value for name, value in form.items() if _is_own(name)}
     if len(own) > EXTRAS_MAX:
         raise VendorError(65014, "too many extras")
-    if (
-        sum(len(name) - len("extra.") + len(value) for name, value in own.items())
-        > EXTRAS_CHARS_MAX
-    ):
+    size = sum(len(name) - len("extra.") + len(value) for name, value in own.items())
+    if size > EXTRAS_CHARS_MAX:
         raise VendorError(65015, "extras too long")
 
 

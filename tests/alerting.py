@@ -26,6 +26,7 @@ from common.config import environ_of
 from common.storage.migrations import migrate
 from tests.builders import core_event
 from tests.conftest import data_settings, embedded, open_folder
+from tests.taken import ask, told_by
 from workers.cli.up import free_ports
 from workers.runtime import Runtime
 
@@ -83,13 +84,9 @@ class World:
         self.running[name].send_signal(number)
 
     def cli(self, *arguments: str) -> None:
+        argv = [sys.executable, "-m", "workers", *arguments]
         done = subprocess.run(
-            [sys.executable, "-m", "workers", *arguments],
-            env=self.env,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
+            argv, env=self.env, cwd=ROOT, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"{arguments}: {done.stderr}")
@@ -124,10 +121,7 @@ class World:
         self.runtime.core.xadd("im:events", {"e": json.dumps(told)})
 
     def simulator(self, page: str, **wanted: Any) -> None:
-        told = json.loads((self.folder / "sim" / "meizu.json").read_text())
-        urllib.request.urlopen(
-            f"{told['control']}/_sim/{page}", json.dumps(wanted).encode(), timeout=5
-        ).read()
+        ask(told_by(self.folder / "sim", "meizu"), page, wanted)
 
     def steadily(self, do: Callable[[int], None]) -> None:
         """Twice a second from now on, with the number of the time, until `rest`."""
@@ -238,9 +232,8 @@ def steadily(do: Callable[[World, int], None], **faults: Any) -> tuple[Act, Act]
         if faults:
             world.simulator("faults", status=0, status_share=0.0, status_body="")
         world.rest()
-        world.steadily(
-            lambda _: world.push(8)
-        )  # shares of nothing tell nothing: good traffic makes the alert go
+        # shares of nothing tell nothing: good traffic makes the alert go
+        world.steadily(lambda _: world.push(8))
 
     return begin, end
 
@@ -291,10 +284,8 @@ def overdue(world: World) -> None:
 
 
 def code(number: str) -> dict[str, Any]:
-    return {
-        "status": 200,
-        "status_body": json.dumps({"code": number, "message": "x", "value": "", "redirect": ""}),
-    }
+    status_body = json.dumps({"code": number, "message": "x", "value": "", "redirect": ""})
+    return {"status": 200, "status_body": status_body}
 
 
 #: More dead tokens than the guard takes for people who leave.
@@ -400,25 +391,16 @@ def waited(check: Callable[[], bool], seconds: float) -> bool:
 
 def prometheus(world: World, port: int, console: str) -> None:
     (world.folder / "rules.yml").write_text(quick((ROOT / "deploy/alerts.yml").read_text()))
+    targets = [{"url": f"http://{console}/metrics/targets", "refresh_interval": "2s"}]
     config = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(world.folder / "rules.yml")],
-        "scrape_configs": [
-            {
-                "job_name": "pushfleet",
-                "http_sd_configs": [
-                    {"url": f"http://{console}/metrics/targets", "refresh_interval": "2s"}
-                ],
-            }
-        ],
+        "scrape_configs": [{"job_name": "pushfleet", "http_sd_configs": targets}],
     }
     (world.folder / "prometheus.yml").write_text(json.dumps(config))
     store = world.folder / "tsdb"
-    argv = [
-        "prometheus",
-        f"--config.file={world.folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={store}",
-    ]
+    configured = f"--config.file={world.folder / 'prometheus.yml'}"
+    argv = ["prometheus", configured, f"--storage.tsdb.path={store}"]
     world.start(
         "prometheus", [*argv, f"--web.listen-address=127.0.0.1:{port}", "--query.lookback-delta=3s"]
     )
@@ -431,13 +413,8 @@ def main() -> int:  # noqa: PLR0915 - one story
     wanted = sys.argv[1:]
     with open_folder() as folder, embedded(valkey=True, postgres=True) as running:
         first = free_ports(24)
-        sim, addresses = (
-            first,
-            {
-                name: f"127.0.0.1:{first + 8 + n}"
-                for n, name in enumerate(("CONSOLE", "RECEIPTS", "GATEWAY"))
-            },
-        )
+        doors = enumerate(("CONSOLE", "RECEIPTS", "GATEWAY"))
+        sim, addresses = (first, {name: f"127.0.0.1:{first + 8 + n}" for n, name in doors})
         given = {
             "REDIS_URL": running.redis_url or "",
             "DATABASE_URL": running.database_url or "",
@@ -447,11 +424,9 @@ def main() -> int:  # noqa: PLR0915 - one story
         env = {
             name: value for name, value in os.environ.items() if not name.startswith("PUSHFLEET_")
         }
+        runtime = Runtime(data_settings(folder / "var", **given))
         world = World(
-            Runtime(data_settings(folder / "var", **given)),
-            folder,
-            {**env, "SIMULATORS_PORT": str(sim)},
-            f"http://127.0.0.1:{first + 11}",
+            runtime, folder, {**env, "SIMULATORS_PORT": str(sim)}, f"http://127.0.0.1:{first + 11}"
         )
         (folder / "sim").mkdir()
         world.start("simulators", simulators_argv(world))

@@ -4,10 +4,10 @@ a core tells of: events, and phones in them.
 
 import time
 import uuid
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from common.clock import now_ms
-from common.contracts import Notification
+from common.contracts import Conversation, Message, Notification, Sender
 from common.model import Vendor
 from common.storage.opened import StoredCredential
 
@@ -31,14 +31,24 @@ def notification(**changes: Any) -> Notification:
         "message_id": "m1",
         "conversation_type": "c2c",
         "conversation_id": "li",
-    }
-    usual |= {
         "ts_ms": NOW_MS,
         "received_ms": NOW_MS,
         "expires_at_ms": NOW_MS + 3_600_000,
         "collapse_id": "m1",
     }
     return Notification(**(usual | changes))
+
+
+def stored_message(where: str = "c2c:ann", at_ms: int = NOW_MS, **changes: Any) -> Message:
+    """Of Ann in a conversation (type:id), stored and received at once and worth something for a
+    minute.
+    """
+    kind, _, peer = where.partition(":")
+    conversation = Conversation(type=cast(Any, kind), id=peer)
+    usual: dict[str, Any] = {"app": "demo", "event_id": "e", "type": "message.stored"}
+    usual |= {"message_id": "m", "conversation": conversation, "sender": Sender(id="ann")}
+    usual |= {"ts_ms": at_ms, "received_ms": at_ms, "expires_at_ms": at_ms + 60_000}
+    return Message(**(usual | changes))
 
 
 def stored_credential(

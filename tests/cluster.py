@@ -52,12 +52,9 @@ class Node:
 
     @property
     def client(self) -> redis.Redis:
+        retry = Retry(NoBackoff(), 0)
         return redis.Redis(
-            host="127.0.0.1",
-            port=self.port,
-            socket_timeout=2,
-            retry=Retry(NoBackoff(), 0),
-            **self.options,
+            host="127.0.0.1", port=self.port, socket_timeout=2, retry=retry, **self.options
         )
 
     def say(self, *words: Any) -> Any:

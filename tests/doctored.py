@@ -169,11 +169,8 @@ def role(*grants: str, password: str = "pw", options: str = "") -> Seed:
     def seed(place: Place) -> Iterator[Env]:
         place.sql(f"CREATE ROLE limited LOGIN PASSWORD 'pw' {options}", *grants)
         try:
-            yield {
-                "PUSHFLEET_DATABASE_URL": place.url_of(
-                    "PUSHFLEET_DATABASE_URL", "limited", password
-                )
-            }
+            limited = place.url_of("PUSHFLEET_DATABASE_URL", "limited", password)
+            yield {"PUSHFLEET_DATABASE_URL": limited}
         finally:
             place.sql("DROP OWNED BY limited", "DROP ROLE limited")
 
@@ -205,23 +202,13 @@ def spare(place: Place, *options: str, file_bytes: int | None = None) -> Iterato
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
-    folder, port, home = (
-        place.folder / f"spare{time.time_ns()}",
-        free_ports(1),
-        place.folder / "home",
-    )
+    folder = place.folder / f"spare{time.time_ns()}"
+    port = free_ports(1)
+    home = place.folder / "home"
     folder.mkdir()
     home.mkdir(exist_ok=True)
-    argv = [
-        str(valkey_binary(find_home(home))),
-        "--port",
-        str(port),
-        "--dir",
-        str(folder),
-        "--save",
-        "",
-        *options,
-    ]
+    valkey = str(valkey_binary(find_home(home)))
+    argv = [valkey, "--port", str(port), "--dir", str(folder), "--save", "", *options]
     server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, preexec_fn=limited)  # noqa: PLW1509
     try:
         client = redis.Redis(port=port)
@@ -279,11 +266,8 @@ def empty_database(place: Place) -> Iterator[Env]:
 @contextmanager
 def no_database(place: Place) -> Iterator[Env]:
     base, _, options = place.env["PUSHFLEET_DATABASE_URL"].partition("?")
-    yield {
-        "PUSHFLEET_DATABASE_URL": base.rpartition("/")[0]
-        + "/nowhere"
-        + (f"?{options}" if options else "")
-    }
+    nowhere = base.rpartition("/")[0] + "/nowhere" + (f"?{options}" if options else "")
+    yield {"PUSHFLEET_DATABASE_URL": nowhere}
 
 
 @contextmanager
@@ -326,27 +310,18 @@ def vendor_down(place: Place) -> Iterator[Env]:
 
 @contextmanager
 def own_receipts(place: Place) -> Iterator[Env]:
-    yield {
-        **dict.fromkeys((name for name in place.env if "_ENDPOINT_" in name), ""),
-        "PUSHFLEET_RECEIPTS_URL": "http://receipts.invalid",
-    }
+    no_endpoints = dict.fromkeys((name for name in place.env if "_ENDPOINT_" in name), "")
+    yield {**no_endpoints, "PUSHFLEET_RECEIPTS_URL": "http://receipts.invalid"}
 
 
 @contextmanager
 def oppo_without_channel(place: Place) -> Iterator[Env]:
-    account = (
-        "--app-key",
-        "k1",
-        "--app-secret-file",
-        str(place.folder / "secret"),
-        "--right",
-        "oppo.private",
-    )
+    secret = str(place.folder / "secret")
+    account = ("--app-key", "k1", "--app-secret-file", secret, "--right", "oppo.private")
     told("credential", "add", "oppo", "--app", APP, "--business-id", "oppo-1", *account)
     place.runtime.living.beat("oppo.1", "delivery:oppo", None)
-    yield {
-        "PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]
-    }  # something that takes connections
+    # something that takes connections
+    yield {"PUSHFLEET_ENDPOINT_OPPO": place.env["PUSHFLEET_ENDPOINT_MEIZU"]}
     place.sql("DELETE FROM credentials WHERE vendor = 'oppo'")
     place.runtime.living.leave(["oppo.1"])
     place.runtime.catalog.changed()
@@ -613,11 +588,8 @@ def asked(place: Place, changes: Env) -> tuple[dict[str, tuple[str, str]], str]:
         code, out, err = told("doctor", "--json")
     if code == 2:
         return {}, err.strip()
-    return {
-        one["problem"]: (one["found"], one["cure"])
-        for one in json.loads(out)["checks"]
-        if not one["ok"]
-    }, ""
+    checks = json.loads(out)["checks"]
+    return {one["problem"]: (one["found"], one["cure"]) for one in checks if not one["ok"]}, ""
 
 
 def judged(fault: Fault, problems: dict[str, tuple[str, str]], line: str) -> tuple[str, str, str]:
@@ -665,8 +637,6 @@ def a_fleet() -> Iterator[Place]:
             "REDIS_URL": running.redis_url or "",
             "DATABASE_URL": running.database_url or "",
             "CA_FILE": ca_file,
-        }
-        given |= {
             "SECRET_KEYS_FILE": str(keys),
             "RECEIPTS_ADDR": f"127.0.0.1:{first}",
             "RECEIPTS_URL": f"http://127.0.0.1:{first}",
@@ -712,10 +682,8 @@ def simulated(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
     assert process.stdout
     try:
         said = [json.loads(process.stdout.readline()) for _ in VENDORS]
-        yield (
-            {name: url for one in said for name, url in one["endpoints"].items()},
-            said[0]["ca_file"],
-        )
+        endpoints = {name: url for one in said for name, url in one["endpoints"].items()}
+        yield (endpoints, said[0]["ca_file"])
     finally:
         process.kill()
         process.wait()
@@ -750,10 +718,8 @@ def main() -> int:
             if not wanted or any(word in one.words for word in wanted)
         ]
         after = asked(place, {})
-    counts = {
-        verdict: sum(one["verdict"] == verdict for one in report)
-        for verdict in ("right", "vague", "wrong", "missed")
-    }
+    verdicts = ("right", "vague", "wrong", "missed")
+    counts = {verdict: sum(one["verdict"] == verdict for one in report) for verdict in verdicts}
     false = sorted({**healthy[0], **after[0]})
     print(
         f"{len(report)} faults: {counts}; on the healthy fleet, before and after: {false or 'none'}"

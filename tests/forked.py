@@ -34,11 +34,8 @@ with socket.socket(socket.AF_UNIX) as server:
 def forked(script: Path) -> Iterator[None]:
     """While the block runs, this script is `pushfleet`."""
     address = script.with_suffix(".socket")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.forked", str(address)],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-    )
+    argv = [sys.executable, "-m", "tests.forked", str(address)]
+    process = subprocess.Popen(argv, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE)
     try:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"

@@ -79,10 +79,8 @@ def unlike(objects: list[dict[str, Any]]) -> list[str]:
         pod = one["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         texts = str(container.get("env"))
-        if (
-            not pod["securityContext"]["runAsNonRoot"]
-            or not container["securityContext"]["readOnlyRootFilesystem"]
-        ):
+        non_root = pod["securityContext"]["runAsNonRoot"]
+        if not non_root or not container["securityContext"]["readOnlyRootFilesystem"]:
             found.append(f"{name} may write or be root")
         if (
             "redis://" in texts
@@ -92,10 +90,8 @@ def unlike(objects: list[dict[str, Any]]) -> list[str]:
             found.append(f"{name} has a secret in its environment")
         if container["args"][:1] != ["worker"]:
             found.append(f"{name} runs {container['args']}")
-        if (
-            one["spec"]["selector"]["matchLabels"].items()
-            - one["spec"]["template"]["metadata"]["labels"].items()
-        ):
+        selected = one["spec"]["selector"]["matchLabels"].items()
+        if selected - one["spec"]["template"]["metadata"]["labels"].items():
             found.append(f"{name} does not select its own pods")
     scaled = {
         one["spec"]["scaleTargetRef"]["name"]

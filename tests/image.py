@@ -37,13 +37,8 @@ def do(verb: str, words: str, source: Path) -> None:
     if verb == "COPY":
         *copied, place = words.split()
         for one in copied:
-            git = subprocess.run(
-                ["git", "ls-files", "-co", "--exclude-standard", one],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            argv = ["git", "ls-files", "-co", "--exclude-standard", one]
+            git = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
             for name in git.stdout.split():
                 inside = Path(name).relative_to(one) if name != one else Path(name).name
                 to = source / place / inside
@@ -67,18 +62,9 @@ def main() -> None:
         archive.add(root, arcname="")
     files = [path for path in Path(root).rglob("*") if path.is_file() and not path.is_symlink()]
     unpacked_mb = sum(path.stat().st_size for path in files) / 1e6
-    told = subprocess.run(
-        [
-            "chroot",
-            "--userspec=10001:10001",
-            root,
-            f"{PLACES['/opt/pushfleet']}/bin/pushfleet",
-            "--version",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = f"{PLACES['/opt/pushfleet']}/bin/pushfleet"
+    argv = ["chroot", "--userspec=10001:10001", root, command, "--version"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True)
     packed_mb = packed.stat().st_size / 1e6
     print(f"{told.stdout.strip()}: {unpacked_mb:.0f} MB unpacked, {packed_mb:.0f} MB compressed")
     sys.exit(unpacked_mb >= MB_MAX)

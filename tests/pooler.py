@@ -44,11 +44,8 @@ def kinds() -> list[str]:
 def pooler(database_url: str, kind: str) -> Iterator[str]:
     """A transaction pooler before the database; the URL of the same database through it."""
     ignores = kind.endswith("ignoring")
-    with (
-        _pgbouncer(database_url, ignores)
-        if kind.startswith("pgbouncer")
-        else _stand_in(database_url, ignores) as port
-    ):
+    real = kind.startswith("pgbouncer")
+    with _pgbouncer(database_url, ignores) if real else _stand_in(database_url, ignores) as port:
         url = make_url(database_url)
         yield f"postgresql+psycopg://{url.username}@127.0.0.1:{port}/{url.database}"
 
@@ -115,9 +112,8 @@ def _stand_in(database_url: str, ignores: bool) -> Iterator[int]:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = door.accept()
-                client.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-                )  # each message goes alone, as PgBouncer sends them
+                # each message goes alone, as PgBouncer sends them
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(
                     target=_Client(client, free, shown, ignores).serve, daemon=True
                 ).start()

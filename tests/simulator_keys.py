@@ -85,21 +85,14 @@ def push_certificate(
     markers. days: from now to its end.
     """
     key = ec_key()
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"),
-            x509.NameAttribute(NameOID.USER_ID, uid),
-        ]
-    )
+    common_name = x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services")
+    name = x509.Name([common_name, x509.NameAttribute(NameOID.USER_ID, uid)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     )
-    builder = (
-        builder.serial_number(0xA11CE)
-        .not_valid_before(now - datetime.timedelta(9))
-        .not_valid_after(now + datetime.timedelta(days))
-    )
+    begun = builder.serial_number(0xA11CE).not_valid_before(now - datetime.timedelta(9))
+    builder = begun.not_valid_after(now + datetime.timedelta(days))
     for mark in marks:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(mark, asn1.Null().dump()), critical=False

@@ -1,8 +1,25 @@
-"""What a simulator has taken: the lines of its record, each read once."""
+"""A running simulator seen from outside: what it has taken, the lines of its record, each read
+once; and its side door.
+"""
 
 import json
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def told_by(folder: Path, vendor: str) -> dict[str, Any]:
+    """What the simulator of a vendor says of itself in the simulators' folder."""
+    told: dict[str, Any] = json.loads((folder / f"{vendor}.json").read_bytes())
+    return told
+
+
+def ask(told: Mapping[str, Any], action: str, wanted: Mapping[str, Any] | None = None) -> Any:
+    """A call at the side door of the simulator that told this of itself: `stats`, `faults` …"""
+    data = None if wanted is None else json.dumps(wanted).encode()
+    with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data, timeout=60) as answer:
+        return json.loads(answer.read())
 
 
 class Taken:

@@ -258,9 +258,8 @@ class Server:
         lock = self.claim()
         try:
             self.port = self.port or _port(self.home, self.folder / "port")
-            (self.folder / "data" / "postmaster.pid").unlink(
-                missing_ok=True
-            )  # a stale one may name a stranger's pid by now
+            # a stale one may name a stranger's pid by now
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
             self.process = self.run(self.argv(self.port), lock, self.death_signal)
         finally:
             os.close(lock)
@@ -402,12 +401,9 @@ def valkey_server(home: Home, *, fsync: str = "everysec") -> tuple[Server, str]:
 
     def answers(port: int) -> bool:
         try:
+            retry = Retry(NoBackoff(), 0)
             with redis.Redis(
-                host="127.0.0.1",
-                port=port,
-                password=password,
-                socket_timeout=2,
-                retry=Retry(NoBackoff(), 0),
+                host="127.0.0.1", port=port, password=password, socket_timeout=2, retry=retry
             ) as client:
                 return bool(client.ping())
         except redis.exceptions.AuthenticationError:
@@ -524,6 +520,7 @@ def prepare_postgres(server: Server) -> Callable[[], None]:
             )
         return lambda: None
     initdb = postgres_bin(server.home) / "initdb"
+    pwfile = f"--pwfile={server.folder / 'password'}"
     argv = [
         str(initdb),
         "-D",
@@ -533,7 +530,7 @@ def prepare_postgres(server: Server) -> Callable[[], None]:
         "-E",
         "UTF8",
         "--auth=scram-sha-256",
-        f"--pwfile={server.folder / 'password'}",
+        pwfile,
     ]
     argv += [
         "--locale-provider=builtin",
@@ -617,11 +614,9 @@ def start_embedded(
         Running(None, None, tuple(servers), lock).stop()
         raise
     ports = {server.name: server.port for server in servers}
+    database = database_url % ports["postgres"] if database_url else None
     return Running(
-        redis_url % ports["valkey"] if redis_url else None,
-        database_url % ports["postgres"] if database_url else None,
-        tuple(servers),
-        lock,
+        redis_url % ports["valkey"] if redis_url else None, database, tuple(servers), lock
     )
 
 

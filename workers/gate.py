@@ -185,11 +185,8 @@ class FleetGate:
         terms = terms_of(lane, self._now_ms())
         for bucket in {work.note.bucket for work in works}:
             with best_effort("the vendor's word on a device"):
-                self._store.report_capped(
-                    terms,
-                    bucket,
-                    [work.target.token for work in works if work.note.bucket == bucket],
-                )
+                tokens = [work.target.token for work in works if work.note.bucket == bucket]
+                self._store.report_capped(terms, bucket, tokens)
 
     def report_receipts(
         self, lane: Lane, bucket: Bucket, capped: Sequence[tuple[str, int]], spent_ms: Sequence[int]

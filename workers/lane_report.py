@@ -63,11 +63,8 @@ class LaneStatus:
 
     def shown(self) -> dict[str, Any]:
         """As contract §9."""
-        return {
-            "state": self.state,
-            "why": str(self.why) if self.why else None,
-            "since_ms": self.since_ms,
-        }
+        why = str(self.why) if self.why else None
+        return {"state": self.state, "why": why, "since_ms": self.since_ms}
 
 
 def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
@@ -91,9 +88,8 @@ def lane_status(runtime: Runtime, lanes: Sequence[Lane]) -> list[LaneStatus]:
 
 
 def _status(lane: Lane, state: LaneState, change: LaneChange | None, hint: BothWords) -> LaneStatus:
-    began = (
-        change.at_ms if change is not None else lane.credential.version
-    )  # the version is the time at which the account was stored
+    # the version is the time at which the account was stored
+    began = change.at_ms if change is not None else lane.credential.version
     if lane.paused:
         return LaneStatus(PAUSED, _words("", OPERATOR), began, "lane_paused", OPERATOR)
     if state.state == FLOWING:

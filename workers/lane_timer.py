@@ -200,9 +200,8 @@ class LaneTimer:
     def _review(self, taken: Taken, words: str = "") -> int:
         self._known(taken)
         ended = self._rounds.unsent.review(taken, words)
-        self._queues.wake_at(
-            [(taken.lane, taken.urgency, 0)]
-        )  # a sender that looked meanwhile saw less in the queue
+        # a sender that looked meanwhile saw less in the queue
+        self._queues.wake_at([(taken.lane, taken.urgency, 0)])
         return ended
 
     def _known(self, taken: Taken) -> None:
@@ -222,9 +221,8 @@ class LaneTimer:
         it takes no event any more, and no call.
         """
         until = time.monotonic() + BUDGET_S
-        most = self._runtime.settings.lane_bytes_max // len(
-            self._runtime.shards
-        )  # people are spread evenly
+        # people are spread evenly
+        most = self._runtime.settings.lane_bytes_max // len(self._runtime.shards)
         for lane, load in loads.items():
             over = load.bytes - most
             if over > 0:
@@ -295,12 +293,8 @@ class LaneTimer:
             )
             if self._missing_room() <= 0:
                 self._memory_at = time.monotonic() + MEMORY_EVERY_S
-        return (
-            self._memory_max
-            * self._runtime.settings.bytes_max_percent
-            // 100
-            // self._shards_here()
-        )
+        bytes_max = self._memory_max * self._runtime.settings.bytes_max_percent // 100
+        return bytes_max // self._shards_here()
 
     def _missing_room(self) -> int:
         """Bytes that this shard has to free on a full server; 0: it is not full."""

@@ -92,9 +92,8 @@ class BoundAddresses:
             if canonical(vendor, token := work.target.token) != token
             or (binding is not None and not holds(binding, vendor, business_id, token))
         ]
-        changed = [
-            index for index in changed if not works[index].note.direct
-        ]  # its token is the sender's word
+        # its token is the sender's word
+        changed = [index for index in changed if not works[index].note.direct]
         if not changed:
             return found
         try:

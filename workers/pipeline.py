@@ -186,12 +186,9 @@ def spread_of(runtime: Runtime) -> Spread | None:
 
 
 def routing_of(runtime: Runtime) -> RoutingHandler:
+    spread = spread_of(runtime)
     return RoutingHandler(
-        runtime.routing,
-        runtime.catalog,
-        runtime.lane_queues,
-        runtime.replies,
-        spread_of(runtime),
+        runtime.routing, runtime.catalog, runtime.lane_queues, runtime.replies, spread
     )
 
 
@@ -206,19 +203,14 @@ def shortcut_of(runtime: Runtime) -> Shortcut:
     def workers() -> int:
         return max(map(runtime.living.replicas, (PRESENCE, ROUTING)))
 
-    return Shortcut(
-        presence,
+    usual = UsualPushes(
+        runtime.presence,
+        devices,
         routing,
-        workers,
-        runtime.people.sharing,
-        UsualPushes(
-            runtime.presence,
-            devices,
-            routing,
-            lambda: runtime.catalog.now,
-            old_ledger=runtime.old_ledger,
-        ),
+        lambda: runtime.catalog.now,
+        old_ledger=runtime.old_ledger,
     )
+    return Shortcut(presence, routing, workers, runtime.people.sharing, usual)
 
 
 def _policy(stage: str) -> Policy:

@@ -468,12 +468,8 @@ class Runtime:
         credential = lane.credential
         if self.settings.receipts_url is None:
             return None
-        path = receipts.path_of(
-            credential.vendor,
-            credential.app,
-            credential.business_id,
-            self.vault.derived(receipts.PURPOSE)[0],
-        )
+        key = self.vault.derived(receipts.PURPOSE)[0]
+        path = receipts.path_of(credential.vendor, credential.app, credential.business_id, key)
         return self.settings.receipts_url.rstrip("/") + path
 
     def callback_url(self, lane: Lane) -> str | None:

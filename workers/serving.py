@@ -258,12 +258,8 @@ def bind(addr: str, setting: str) -> socket.socket:
     """A listening socket; raises SettingError for an address in use, or of another machine."""
     host, port = host_port(addr)
     try:
-        return socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=BACKLOG,
-            reuse_port=False,
-        )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
     except OSError as error:
         raise SettingError(
             f"{setting} takes an address that can be bound here and is free ({error.strerror})"

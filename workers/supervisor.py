@@ -183,9 +183,8 @@ class Supervisor:
         assert worker.process is not None
         code = worker.process.returncode
         self._read(0)
-        kill_group(
-            worker.process
-        )  # its own children, were there any, must not work beside the next life
+        # its own children, were there any, must not work beside the next life
+        kill_group(worker.process)
         self._close(worker)
         worker.process = None
         self._postpone(worker, f"ended with {code}")

@@ -50,13 +50,8 @@ class AccessStore:
     def lock(self, lane: str, version: int) -> str | None:
         """The token that unlocks, or None while another process fetches."""
         word = uuid.uuid4().hex
-        return (
-            word
-            if self._redis.set(
-                self._keys.access(lane, version) + ":lock", word, nx=True, px=self._lock_ms
-            )
-            else None
-        )
+        lock = self._keys.access(lane, version) + ":lock"
+        return word if self._redis.set(lock, word, nx=True, px=self._lock_ms) else None
 
     def unlock(self, lane: str, version: int, word: str) -> None:
         self._unlock(keys=[self._keys.access(lane, version) + ":lock"], args=[word])

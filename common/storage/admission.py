@@ -371,14 +371,9 @@ def _packed(terms: LaneLimits, index: int, ask: AdmissionRequest) -> bytes:
     held = _push_place(terms, ask.push_id) if ask.bucket in terms.counted else _NO_PLACE
     device = _device_place(terms, ask.token) if ask.bucket in terms.caps else _NO_PLACE
     request = -1 - index if ask.request is None else ask.request
+    bucket = _BUCKET[ask.bucket]
     return _ADMIT.pack(
-        *held,
-        ask.cost,
-        request,
-        _BUCKET[ask.bucket],
-        _CLASS[ask.message_class],
-        _LEVEL[ask.urgency],
-        *device,
+        *held, ask.cost, request, bucket, _CLASS[ask.message_class], _LEVEL[ask.urgency], *device
     )
 
 

@@ -25,6 +25,8 @@ from common.storage.scripts import Call, run_all, script
 #: A claim outlives every attempt at its push: the longest ttl of a message (7 days), the rest of
 #: its day and a day of grace.
 KEEP_S = 9 * 86_400
+#: Lots of which few pushes are taken by a script, which is called for each.
+FEW_LOTS = 2
 #: Leases of one script call, which blocks all others.
 LEASE_MAX = 1_000
 
@@ -153,21 +155,14 @@ class Claims:
 
     def _lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         keys = self.keys
-        packed = msgspec.msgpack.encode(
-            [
-                (
-                    *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
-                    *(
-                        a.conversation,
-                        a.judged_ms or a.ts_ms,
-                        a.entry,
-                        a.badge_step,
-                        a.registered_ms,
-                    ),
-                )
-                for a in asks
-            ]
-        )
+        told = [
+            (
+                *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
+                *(a.conversation, a.judged_ms or a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+            )
+            for a in asks
+        ]
+        packed = msgspec.msgpack.encode(told)
         reply = self._claim(
             keys=[keys.claim, keys.badge, keys.revoked_marks, keys.read_marks],
             args=[KEEP_S, badges.KEEP_S, packed],
@@ -212,7 +207,8 @@ class Claims:
         ]
         if not self._usual:
             return found
-        if sum(len(lots[place][0].users) for place in chosen) <= self.few_max:
+        pushes = sum(len(lots[place][0].users) for place in chosen)
+        if len(chosen) <= FEW_LOTS and pushes <= self.few_max:
             chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):

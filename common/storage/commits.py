@@ -179,9 +179,8 @@ class Commits:
     def _replicated(self, keys: Sequence[str], names: Sequence[bytes]) -> tuple[bool, int]:
         """(True when the write stands, how many replicas have it)."""
         with self._streams.redis.pipeline(transaction=False) as pipe:
-            pipe.set(
-                self._streams.keys.synced, b"1"
-            )  # WAIT is about the writes of its own connection, which may be a new one
+            # WAIT is about the writes of its own connection, which may be a new one
+            pipe.set(self._streams.keys.synced, b"1")
             for key in keys:
                 pipe.smismember(key, list(names))
             cast(Any, pipe).wait(1, REPLICA_MS)

@@ -45,10 +45,10 @@ class Credentials:
                 credentials.c.vendor == new.vendor,
                 credentials.c.business_id == new.business_id,
             )
-            version = (
-                connection.execute(select(func.max(credentials.c.version)).where(*key)).scalar()
-                or 0
-            ) + 1
+            newest = connection.execute(
+                select(func.max(credentials.c.version)).where(*key)
+            ).scalar()
+            version = (newest or 0) + 1
             connection.execute(
                 insert(credentials).values(
                     app=new.app,

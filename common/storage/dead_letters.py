@@ -46,12 +46,8 @@ class DeadLetters:
     ) -> list[DeadLetter]:
         """The newest first."""
         with self._engine.connect() as connection:
-            return [
-                self._open(row)
-                for row in connection.execute(
-                    _chosen(stage, app).limit(min(limit, LISTED_MAX))
-                ).mappings()
-            ]
+            rows = connection.execute(_chosen(stage, app).limit(min(limit, LISTED_MAX))).mappings()
+            return [self._open(row) for row in rows]
 
     def each(
         self, stage: str | None = None, app: str | None = None, limit: int | None = LISTED_MAX
@@ -116,12 +112,8 @@ class DeadLetters:
             dead_letters.c.stage == stage,
             func.split_part(dead_letters.c.reason, ":", 1) == kind,
         )
-        chosen = (
-            select(dead_letters.c.id)
-            .where(*same)
-            .order_by(dead_letters.c.at_ms, dead_letters.c.id)
-            .limit(limit)
-        )
+        letters = select(dead_letters.c.id).where(*same)
+        chosen = letters.order_by(dead_letters.c.at_ms, dead_letters.c.id).limit(limit)
         with self._engine.connect() as connection:
             return list(connection.execute(chosen).scalars())
 
@@ -141,15 +133,8 @@ class DeadLetters:
         Two callers wait for each other.
         """
         with self._engine.begin() as connection:
-            row = (
-                connection.execute(
-                    delete(dead_letters)
-                    .where(dead_letters.c.id == letter_id)
-                    .returning(dead_letters)
-                )
-                .mappings()
-                .first()
-            )
+            deletion = delete(dead_letters).where(dead_letters.c.id == letter_id)
+            row = connection.execute(deletion.returning(dead_letters)).mappings().first()
             yield self._open(row) if row is not None else None
 
     def drop(self, ids: Sequence[str]) -> int:

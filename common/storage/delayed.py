@@ -75,16 +75,10 @@ def parts_of(member: bytes) -> tuple[Header, bytes]:
 def with_batch(member: bytes, batch: NewBatch) -> bytes:
     """A part of a retry's member; the same part of the same member is the same one."""
     header, start = _read(member)
-    packed = msgspec.msgpack.encode(
-        Header(
-            batch.lane,
-            batch.urgency,
-            batch.pushes,
-            batch.requests,
-            batch.expires_ms,
-            header.counted,
-        )
+    again = Header(
+        batch.lane, batch.urgency, batch.pushes, batch.requests, batch.expires_ms, header.counted
     )
+    packed = msgspec.msgpack.encode(again)
     return _MARK + len(packed).to_bytes(2) + packed + member[start - 8 : start] + batch.blob
 
 
@@ -222,12 +216,8 @@ class Delayed:
                 )
             )
             parts += (member, start + 1, entry)
-        names = [
-            keys.delayed,
-            keys.lane_queue(name, urgency),
-            keys.lane_blobs(name),
-            keys.lane_load(name),
-        ]
+        queue = keys.lane_queue(name, urgency)
+        names = [keys.delayed, queue, keys.lane_blobs(name), keys.lane_load(name)]
         self._move(keys=[*names, keys.loaded_lanes, keys.ready(vendor, urgency)], args=parts)
         return f"send:{vendor}:{urgency}"
 

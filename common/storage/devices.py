@@ -164,12 +164,8 @@ class Devices:
         with sql.optional(self._engine, RETIRE_S), self._changing() as (connection, changed):
             silent = connection.execute(_FORGET_VOIP, given).all()
             ended = connection.execute(_RETIRE, {**given, "state": state, "now": now_ms()}).all()
-            changed.extend(
-                [
-                    *map(_binding, silent),
-                    *((app, user, device, LEFT) for app, user, device in ended),
-                ]
-            )
+            bindings = map(_binding, silent)
+            changed.extend([*bindings, *((app, user, device, LEFT) for app, user, device in ended)])
         return len(ended)
 
     def retire_held(self, app: str, held: Sequence[Held]) -> int:
@@ -244,12 +240,8 @@ class Devices:
     def listed(
         self, app: str, user: str | None = None, most: int = 1000
     ) -> list[Mapping[str, Any]]:
-        statement = (
-            select(devices)
-            .where(devices.c.app == app)
-            .order_by(devices.c.user, devices.c.device_id)
-            .limit(most)
-        )
+        query = select(devices).where(devices.c.app == app)
+        statement = query.order_by(devices.c.user, devices.c.device_id).limit(most)
         if user is not None:
             statement = statement.where(devices.c.user == user)
         with self._engine.connect() as connection:
@@ -266,37 +258,18 @@ class Devices:
         )
         values = {"state": state, "reason": reason, "state_ms": now_ms()}
         with self._changing() as (connection, changed):
-            changed.extend(
-                map(
-                    _binding,
-                    connection.execute(statement.values(**values).returning(*_bound_columns())),
-                )
-            )
+            rows = connection.execute(statement.values(**values).returning(*_bound_columns()))
+            changed.extend(map(_binding, rows))
         return bool(changed)
 
 
 def _bound_columns() -> list[ColumnElement[Any]]:
-    return [
-        devices.c[name]
-        for name in (
-            "app",
-            "user",
-            "device_id",
-            "vendor",
-            "business_id",
-            "token",
-            "voip_token",
-            "state",
-        )
-    ]
+    names = ("app", "user", "device_id", "vendor", "business_id", "token", "voip_token", "state")
+    return [devices.c[name] for name in names]
 
 
 def _binding(row: Sequence[Any]) -> Binding:
     """The binding of (app, user, device, vendor, business id, token, VoIP token, state)."""
     app, user, device, vendor, business_id, token, voip_token, state = row
-    return (
-        app,
-        user,
-        device,
-        bound(vendor, business_id, token, voip_token) if state == ACTIVE else LEFT,
-    )
+    binding = bound(vendor, business_id, token, voip_token) if state == ACTIVE else LEFT
+    return (app, user, device, binding)

@@ -116,9 +116,8 @@ def _states(
 
 
 def _columns(tokens: Sequence[DirectToken]) -> dict[str, Any]:
-    ordered = sorted(
-        tokens, key=lambda one: (one.app, one.user)
-    )  # two replicas lock them in one order
+    # two replicas lock them in one order
+    ordered = sorted(tokens, key=lambda one: (one.app, one.user))
     return {
         "apps": [one.app for one in ordered],
         "users": [one.user for one in ordered],

@@ -174,13 +174,8 @@ class EventRows:
         before, found = 0, list[dict[str, Any]]()
         for page, count in connection.execute(heads).all():
             if before + count > start or user is not None:
-                whole = dict(
-                    connection.execute(
-                        select(pages).where(*_of(pages, event), pages.c.page == page)
-                    )
-                    .mappings()
-                    .one()
-                )
+                query = select(pages).where(*_of(pages, event), pages.c.page == page)
+                whole = dict(connection.execute(query).mappings().one())
                 first = 0 if user is not None else max(start - before, 0)
                 people = unpack_users(whole["users"])[
                     first : None if user is not None else first + most - len(found)

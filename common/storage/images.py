@@ -24,11 +24,8 @@ class SeenImages:
         reply: list[Any] = list(
             self._redis.mget([self._keys.image(lane, image) for image in images])
         )
-        return {
-            image: given.decode()
-            for image, given in zip(images, reply, strict=True)
-            if given is not None
-        }
+        pairs = zip(images, reply, strict=True)
+        return {image: given.decode() for image, given in pairs if given is not None}
 
     def keep(self, lane: str, image: str, given: str, life_ms: int) -> None:
         if life_ms > 0:

@@ -179,14 +179,8 @@ _OWN_KEYS: Final = 11
 def entry_id(batch: NewBatch, owner: str = "", order: int = 0) -> str:
     """The entry's name, which holds all that a script needs of it."""
     made = order or _next_order()
-    numbers = (
-        RANK[batch.urgency],
-        made,
-        batch.pushes,
-        batch.requests,
-        len(batch.blob),
-        batch.expires_ms,
-    )
+    rank = RANK[batch.urgency]
+    numbers = (rank, made, batch.pushes, batch.requests, len(batch.blob), batch.expires_ms)
     return ";".join((owner or os.urandom(9).hex(), *map(str, numbers)))
 
 

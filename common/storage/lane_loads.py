@@ -58,10 +58,8 @@ class LaneLoads:
 
     def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
         """Within the caller's MULTI: marks entries up to this order as held by an outage."""
-        pipe.hset(
-            self.keys.lane_load(lane),
-            mapping={f"n{RANK[urgency]}": upto, f"why{RANK[urgency]}": why},
-        )
+        rank = RANK[urgency]
+        pipe.hset(self.keys.lane_load(lane), mapping={f"n{rank}": upto, f"why{rank}": why})
 
     def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
         """Names of waiting entries from each (lane, urgency, start) on, in their order."""
@@ -171,9 +169,8 @@ class LaneLoads:
         for ((vendor, urgency), lanes), dues in zip(asked.items(), reply, strict=True):
             for lane, due_ms in zip(lanes, dues, strict=True):
                 if due_ms is not None and due_ms <= now:
-                    since_ms = (
-                        due_ms or loads[lane].oldest_ms[urgency] or now
-                    )  # 0: at once, since it came
+                    # 0: at once, since it came
+                    since_ms = due_ms or loads[lane].oldest_ms[urgency] or now
                     found[vendor] = max(found[vendor], (now - since_ms) / 1000)
         return found
 
@@ -192,9 +189,8 @@ class LaneLoads:
         if not lanes:
             return
         self.redis.srem(self.keys.loaded_lanes, *lanes)
-        filled = [
-            lane for lane, size in self.bytes_of(lanes).items() if size
-        ]  # something came in between
+        # something came in between
+        filled = [lane for lane, size in self.bytes_of(lanes).items() if size]
         if filled:
             self.redis.sadd(self.keys.loaded_lanes, *filled)
 

@@ -102,9 +102,8 @@ class LaneQueues(LaneLoads):
             load = grown.setdefault(lane, [0, 0])
             load[0] += len(batch.blob)
             load[1] += batch.pushes
-        do = cast(
-            Any, pipe
-        ).execute_command  # what redis-py does around it is most of the time with many lanes
+        # what redis-py does around it is most of the time with many lanes
+        do = cast(Any, pipe).execute_command
         ready = dict[str, dict[str, int]]()
         for (lane, urgency), parts in places.items():
             do("ZADD", keys.lane_queue(lane, urgency), *parts)
@@ -298,12 +297,8 @@ class LaneQueues(LaneLoads):
         """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hmget(
-                self.keys.lane_load(lane),
-                f"n{RANK[urgency]}",
-                f"why{RANK[urgency]}",
-                f"r{RANK[urgency]}",
-            )
+            load = self.keys.lane_load(lane)
+            pipe.hmget(load, f"n{RANK[urgency]}", f"why{RANK[urgency]}", f"r{RANK[urgency]}")
             pipe.zcard(self.keys.lane_queue(lane, urgency))
             (seconds, micros), (noted, noted_why, slowed), left = pipe.execute()
         now = seconds * 1000 + micros // 1000
@@ -341,12 +336,8 @@ class LaneQueues(LaneLoads):
         single = [committing(number) for number in alone]
         answers = self._run([*joint, *single])
         lost = dict(zip(alone, answers[len(joint) :], strict=True))
-        again = [
-            number
-            for part, foreign in zip(parts, answers, strict=False)
-            if foreign
-            for number in part
-        ]
+        pairs = zip(parts, answers, strict=False)
+        again = [number for part, foreign in pairs if foreign for number in part]
         more = self._run([committing(number) for number in again])
         lost |= zip(again, more, strict=True)
         return [[entry.decode() for entry in lost.get(n, ())] for n in range(len(commits))]
@@ -488,12 +479,8 @@ class LaneQueues(LaneLoads):
 
     def _reap_keys(self, lane: str) -> list[str]:
         keys = self.keys
-        own = [
-            keys.lane_leases(lane),
-            keys.lane_holders(lane),
-            keys.lane_tries(lane),
-            keys.lane_load(lane),
-        ]
+        leases = keys.lane_leases(lane)
+        own = [leases, keys.lane_holders(lane), keys.lane_tries(lane), keys.lane_load(lane)]
         return [*own, *(keys.lane_queue(lane, urgency) for urgency in URGENCIES)]
 
     def _own_keys(self, lane: str) -> list[str]:

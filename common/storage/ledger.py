@@ -197,9 +197,8 @@ class Ledger(LedgerReader):
                 )
                 if day < long_ago:
                     name, bounds = _rest(table), "DEFAULT"
-                with contextlib.suppress(
-                    IntegrityError
-                ):  # by another clock it was long ago already: its rows are with the rest
+                # by another clock it was long ago already: its rows are with the rest
+                with contextlib.suppress(IntegrityError):
                     self._ensure(table.name, name, bounds)
             self._days.add(day)
 
@@ -420,13 +419,8 @@ class _Batch:
 
 def _page(page: PageRecord) -> tuple[Any, ...]:
     digest = hashlib.blake2b(page.decision.encode() + b"\0" + page.users, digest_size=16).digest()
-    shown = (
-        page.decision,
-        page.message_class,
-        page.presence_ms,
-        page.decided_ms,
-        page.note.replace("\0", "\\0"),
-    )
+    note = page.note.replace("\0", "\\0")
+    shown = (page.decision, page.message_class, page.presence_ms, page.decided_ms, note)
     return (day_of(page.ts_ms), page.app, page.event_id, digest, *shown, page.count, page.users)
 
 

@@ -225,12 +225,8 @@ def own_line(event: EventRecord, row: RowRecord) -> str:
             event.screen,
             collapse,
         )
-        free = "\t".join(
-            map(
-                _escaped,
-                (*named, row.user, row.device, row.vendor, row.business_id, tried, row.note),
-            )
-        )
+        fields = (*named, row.user, row.device, row.vendor, row.business_id, tried, row.note)
+        free = "\t".join(map(_escaped, fields))
     return (
         f"{_day(row.ts_ms // _DAY_MS)}\t{event.type}\t{event.ts_ms}\t{event.received_ms}\t{row.decision}\t{_RANKS[row.decision or '']}"  # noqa: E501
         f"\t{'t' if row.downgraded else 'f'}\t{row.message_class}\t{row.class_sent or NULL}\t{row.push_id or NULL}"  # noqa: E501

@@ -107,12 +107,8 @@ class LedgerReader:
             pages.c.event_id == event["event_id"],
         )
         with self._engine.connect() as connection:
-            found = [
-                dict(row)
-                for row in connection.execute(
-                    statement.order_by(ledger.c.user, ledger.c.device).limit(most)
-                ).mappings()
-            ]
+            ordered = statement.order_by(ledger.c.user, ledger.c.device).limit(most)
+            found = [dict(row) for row in connection.execute(ordered).mappings()]
             if len(found) == most:
                 return found
             of_pages = [
@@ -188,9 +184,10 @@ class LedgerReader:
         """Rows of pushes that shared a request, by index of the (tag, device token) in `wanted`."""
         if not wanted:
             return {}
+        tokens = [token for _, token in wanted]
         values = {
             "tags": [tag for tag, _ in wanted],
-            "tokens": [token for _, token in wanted],
+            "tokens": tokens,
             "app": app,
             "vendor": vendor,
         }
@@ -228,16 +225,12 @@ class LedgerReader:
 
         A device with a new token counts by the new one.
         """
+        same_person = (devices.c.app == ledger.c.app) & (devices.c.user == ledger.c.user)
         statement = (
             select(
                 devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]), func.count()
             )
-            .join(
-                devices,
-                (devices.c.app == ledger.c.app)
-                & (devices.c.user == ledger.c.user)
-                & (devices.c.device_id == ledger.c.device),
-            )
+            .join(devices, same_person & (devices.c.device_id == ledger.c.device))
             .where(*_sent_since(app, vendor, business_id, since_ms))
             .group_by(devices.c.token, func.coalesce(ledger.c.class_sent, ledger.c["class"]))
         )
@@ -256,9 +249,8 @@ class LedgerReader:
             & (ledger.c.app == events.c.app)
             & (ledger.c.event_id == events.c.event_id)
         )
-        pushed = (
-            select(literal(1)).where(own, _SEEN).limit(1).lateral()
-        )  # the limit: an index look-up for each, never a join of all
+        # the limit: an index look-up for each, never a join of all
+        pushed = select(literal(1)).where(own, _SEEN).limit(1).lateral()
         statement = select(events.c.app, events.c.message_id).join(pushed, true())
         statement = statement.where(
             events.c.message_id.in_([message_id for _, message_id in messages])

@@ -167,12 +167,8 @@ class Heartbeats:
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.exists(
-                    *(
-                        key(name.decode())
-                        for key in (self._keys.alive, self._keys.at_work, self._keys.metrics_at)
-                    )
-                )
+                keys_of = (self._keys.alive, self._keys.at_work, self._keys.metrics_at)
+                pipe.exists(*(key(name.decode()) for key in keys_of))
             silent = [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
         if silent:
             self._redis.srem(self._keys.process_names, *silent)
@@ -207,9 +203,8 @@ def missing(
         served |= {f"{stage}-{part}" for part in those.split(",")} if those else {stage}
     wanted = [*STAGES, *(["receipts"] if receipts else []), *doors]
     lines = {role: f"{UPKEEP}-{role}" for role in ROLES}
-    if UPKEEP not in served and not served.isdisjoint(
-        lines.values()
-    ):  # the roles are spread over processes
+    # the roles are spread over processes
+    if UPKEEP not in served and not served.isdisjoint(lines.values()):
         wanted[wanted.index(UPKEEP) : wanted.index(UPKEEP) + 1] = lines.values()
     wanted += (
         [] if DELIVERY in served else [f"{DELIVERY}-{vendor}" for vendor in sorted(set(vendors))]

@@ -33,6 +33,8 @@ MARK_KEEP_S = 8 * 86_400
 TIME_KEEP_S = 600
 #: Events of one read that the script marks in fewer commands than plain ones (plain_dedupe.py).
 FEW = 8
+#: ... of so many shards at most: it is called for each.
+FEW_SHARDS = 2
 #: Single messages and calls that are remembered of one person; beyond that the older half is
 #: forgotten.
 SINGLES_MAX = 2_000
@@ -109,7 +111,7 @@ class EventMarks:
     def _told(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
         """Each of EVENTS_MAX events at most."""
         asked = [one.marks._part(one.events, one.messages) for one in parts]  # noqa: SLF001 - its own class
-        few = sum(len(one.events) for one in parts) <= FEW
+        few = len(parts) <= FEW_SHARDS and sum(len(one.events) for one in parts) <= FEW
         reply = None if few else self._plain.tell(asked, _bounds())
         if reply is None:
             reply = self._by_script(asked)
@@ -268,11 +270,8 @@ class EventMarks:
         self._remember(app, user, f"c:{call_id}", ts_ms, pipe)
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
-        self._read(
-            keys=[self._keys.read(app, user)],
-            args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX],
-            client=pipe,
-        )
+        names = [self._keys.read(app, user)]
+        self._read(keys=names, args=[field, value_ms, MARK_KEEP_S, SINGLES_MAX], client=pipe)
 
     def note_end(self, app: str, call_id: str, end: End, pipe: Redis) -> None:
         """Notes when and where the call was ended last, for an invitation right behind it."""

@@ -304,12 +304,8 @@ class KnownPreferences:
     def of_users(
         self, app: str, users: Sequence[str], conversations: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
-        return {
-            user: found
-            for (_, user), found in self.of_people(
-                [(app, user) for user in users], conversations
-            ).items()
-        }
+        by_person = self.of_people([(app, user) for user in users], conversations).items()
+        return {user: found for (_, user), found in by_person}
 
     def of_people(
         self, people: Collection[Person], conversations: Sequence[str]

@@ -170,9 +170,5 @@ def _hset(key: str, pairs: Sequence[tuple[bytes, bytes]], size: int, end: bytes 
 
 def _hmget(key: str, fields: Sequence[bytes]) -> bytes:
     name = key.encode()
-    return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$12\r\n%b\r\n" % (
-        len(fields) + 2,
-        len(name),
-        name,
-        b"\r\n$12\r\n".join(fields),
-    )
+    parts = (len(fields) + 2, len(name), name, b"\r\n$12\r\n".join(fields))
+    return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n$12\r\n%b\r\n" % parts

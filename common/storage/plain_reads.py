@@ -101,26 +101,11 @@ class PlainReads:
     def _ask(self, counts: Mapping[str, int]) -> None:
         """Bytes only where they may be few."""
         at, names = time.monotonic(), list(counts)
-        entries = dict(
-            zip(
-                names,
-                map(_number, self._exchange([command("XLEN", name) for name in names])),
-                strict=True,
-            )
-        )
+        lengths = map(_number, self._exchange([command("XLEN", name) for name in names]))
+        entries = dict(zip(names, lengths, strict=True))
         few = [name for name in names if self._may_be_few(name, entries[name])]
-        sizes = dict(
-            zip(
-                few,
-                map(
-                    _number,
-                    self._exchange(
-                        [command("MEMORY", "USAGE", name, "SAMPLES", "0") for name in few]
-                    ),
-                ),
-                strict=True,
-            )
-        )
+        answers = self._exchange([command("MEMORY", "USAGE", name, "SAMPLES", "0") for name in few])
+        sizes = dict(zip(few, map(_number, answers), strict=True))
         self._means.update(
             {
                 name: size / max(entries[name] or 1, 1)
@@ -128,11 +113,8 @@ class PlainReads:
                 if size is not None
             }
         )
-        self._asked = _Asked(
-            at,
-            {name: entries[name] or 0 for name in names},
-            {name: sizes.get(name) for name in names},
-        )
+        counts = {name: entries[name] or 0 for name in names}
+        self._asked = _Asked(at, counts, {name: sizes.get(name) for name in names})
 
     def _may_be_few(self, name: str, entries: int | None) -> bool:
         if entries is None:

@@ -72,12 +72,10 @@ class Preferences:
         apps = {app for app, _ in people}
         if len(apps) == 1:
             (app,) = apps
-            return {
-                (app, user): one
-                for user, one in self.of_users(
-                    app, sorted({user for _, user in people}), conversations
-                ).items()
-            }
+            by_user = self.of_users(
+                app, sorted({user for _, user in people}), conversations
+            ).items()
+            return {(app, user): one for user, one in by_user}
         chosen = sorted(set(people))
         values = {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]}
         found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -129,13 +127,8 @@ def apply(connection: Connection, words: Sequence[Word]) -> None:
     apps, users, fields, values, times = (
         list(column) for column in zip(*(newest[key] for key in sorted(newest)), strict=True)
     )
-    columns = {
-        "apps": apps,
-        "users": users,
-        "fields": fields,
-        "values": [json.dumps(value) for value in values],
-        "times": times,
-    }
+    texts = [json.dumps(value) for value in values]
+    columns = {"apps": apps, "users": users, "fields": fields, "values": texts, "times": times}
     connection.execute(_APPLY, columns)
 
 

@@ -86,9 +86,8 @@ def _answers(connection: Any, count: int) -> list[Any]:
         elif isinstance(one, PushNotification):
             parser.handle_push_response(one)
         else:
-            if isinstance(
-                one, RedisConnectionError
-            ):  # LOADING and its like: the server is away, as redis-py has it
+            # LOADING and its like: the server is away, as redis-py has it
+            if isinstance(one, RedisConnectionError):
                 raise one
             found.append(one)
     return found

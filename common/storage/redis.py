@@ -50,9 +50,8 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> r
     redis.exceptions.ConnectionError or TimeoutError for an unreachable one.
     """
     if is_cluster(url):
-        found = slot_client(
-            url, f"{{s{shard}}}", _options(url)
-        )  # a shard's keys share its tag (Settings.root_of)
+        # a shard's keys share its tag (Settings.root_of)
+        found = slot_client(url, f"{{s{shard}}}", _options(url))
         _answered(found)
         return found
     client = (

@@ -25,9 +25,5 @@ class SilentPushLimiter:
         if not asks:
             return []
         names = [self._keys.silent(app, user, device) for app, user, device, _ in asks]
-        return [
-            bool(reply)
-            for reply in self._script(
-                keys=names, args=[self._gap_ms, *(push_id for *_, push_id in asks)]
-            )
-        ]
+        push_ids = [push_id for *_, push_id in asks]
+        return [bool(one) for one in self._script(keys=names, args=[self._gap_ms, *push_ids])]

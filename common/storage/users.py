@@ -114,15 +114,8 @@ def mark_of(stored: str) -> str:
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     with _slots:
-        return hashlib.scrypt(
-            password.encode("utf-8", "replace")[:PASSWORD_BYTES_MAX],
-            salt=salt,
-            n=n,
-            r=r,
-            p=p,
-            maxmem=SCRYPT_BYTES_MAX,
-            dklen=32,
-        )
+        raw = password.encode("utf-8", "replace")[:PASSWORD_BYTES_MAX]
+        return hashlib.scrypt(raw, salt=salt, n=n, r=r, p=p, maxmem=SCRYPT_BYTES_MAX, dklen=32)
 
 
 def _text(data: bytes) -> str:

@@ -109,12 +109,8 @@ def _looked(pipe: RawPipe, keys: Keys, parts: Sequence[Part]) -> list[list[str |
     why = dict(zip(marks, marked, strict=True))
     asked = [ask for _, _, asks in parts for ask in asks]
     reads = _reads(pipe, keys, asked) if readers else [_UNREAD] * len(asked)
-    stops = iter(
-        [
-            stop_of(why[mark], read, ask[5])
-            for mark, read, ask in zip(revoked, reads, asked, strict=True)
-        ]
-    )
+    each = zip(revoked, reads, asked, strict=True)
+    stops = iter([stop_of(why[mark], read, ask[5]) for mark, read, ask in each])
     found = [[next(stops) for _ in asks] for _, _, asks in parts]
     return [mine if free else None for mine, free in zip(found, fresh, strict=True)]
 
@@ -259,12 +255,8 @@ def _taken(
             continue
         own, everybodys, began, all_began, prolonged = told
         base = own or everybodys
-        taken.append(
-            (
-                since + int(base) if base else since,
-                f"{step}@{(began or all_began or b'0').decode()}",
-            )
-        )
+        number = since + int(base) if base else since
+        taken.append((number, f"{step}@{(began or all_began or b'0').decode()}"))
         if not prolonged or today - int(prolonged) >= PROLONG_DAYS:
             kept[key] = None
     return taken, list(kept)

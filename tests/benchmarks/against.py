@@ -51,21 +51,14 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
             ours.devices(APP, users)
         ours.burst(1_000, users, apps)
         burst = ours.burst(given.messages, users, apps)
-        return {
-            "per_second": round(burst.per_second),
-            **burst.used,
-            "rss_kib": ours.counters().rss_kib,
-        }
+        per_second = round(burst.per_second)
+        return {"per_second": per_second, **burst.used, "rss_kib": ours.counters().rss_kib}
 
 
 def one(checkout: Path, argv: list[str]) -> dict[str, Any]:
+    command = [str(checkout / ".venv/bin/python"), "-m", "tests.benchmarks.against", *argv, "--one"]
     done = subprocess.run(
-        [str(checkout / ".venv/bin/python"), "-m", "tests.benchmarks.against", *argv, "--one"],
-        cwd=checkout,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=900,
+        command, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True, timeout=900
     )
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -147,10 +147,8 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
             if wanted("registrations_over_c2c"):
                 registered = ours.register(5_000)
                 bench.note("registrations_per_second", round(registered))
-                bench.note(
-                    "registrations_over_c2c",
-                    round(registered / bench.report["c2c_pushes_per_second"], 2),
-                )
+                ratio = round(registered / bench.report["c2c_pushes_per_second"], 2)
+                bench.note("registrations_over_c2c", ratio)
             _latency(bench, ours, wanted)
             _sizes(bench, ours, url, ca, wanted)
         if wanted("c2c_over_own_aioapns"):
@@ -168,11 +166,8 @@ def run(bench: Bench, wanted: Callable[[str], bool]) -> None:
             slow_one.devices(APP, USERS)
             rate(slow_one, 500)
             share = rate(slow_one, bench.messages) / bench.report["c2c_pushes_per_second"]
-            bench.note(
-                "delay_50ms_efficiency",
-                round(share, 2),
-                None if "C" in which else "the simulator has no delay: same as without",
-            )
+            remark = None if "C" in which else "the simulator has no delay: same as without"
+            bench.note("delay_50ms_efficiency", round(share, 2), remark)
 
 
 def idle(bench: Bench, folder: Path) -> None:
@@ -188,37 +183,23 @@ def idle(bench: Bench, folder: Path) -> None:
         runtime = Runtime(resolve(wanted))
         try:
             time.sleep(IDLE_SETTLES_S)
-            before, began = (
-                counters(wanted.data_dir, runtime.core, runtime.engine),
-                time.monotonic(),
-            )
+            before = counters(wanted.data_dir, runtime.core, runtime.engine)
+            began = time.monotonic()
             time.sleep(IDLE_S)
-            after, seconds = (
-                counters(wanted.data_dir, runtime.core, runtime.engine),
-                time.monotonic() - began,
-            )
+            after = counters(wanted.data_dir, runtime.core, runtime.engine)
+            seconds = time.monotonic() - began
         finally:
             runtime.close()
         names = len(fleet.names)
-    used = {
-        name: (cpu_s - before.cpu_s.get(name, 0.0)) / seconds * 1000
-        for name, cpu_s in after.cpu_s.items()
-    }
+    spent = after.cpu_s.items()
+    used = {name: (cpu_s - before.cpu_s.get(name, 0.0)) / seconds * 1000 for name, cpu_s in spent}
     ours = {name: kib for name, kib in after.rss_kib.items() if name != POSTGRES}
-    bench.note(
-        "idle_cpu_ms_per_s",
-        round(sum(used.values()), 1),
-        f"{names} processes, Valkey and PostgreSQL",
-    )
-    bench.note(
-        "idle_cpu_ms_per_s_by_process",
-        {name: round(ms, 1) for name, ms in sorted(used.items(), key=lambda one: -one[1])},
-    )
-    bench.note(
-        "idle_rss_mib",
-        sum(ours.values()) // 1024,
-        "our processes, each with the pages it shares with others",
-    )
+    remark = f"{names} processes, Valkey and PostgreSQL"
+    bench.note("idle_cpu_ms_per_s", round(sum(used.values()), 1), remark)
+    by_process = {name: round(ms, 1) for name, ms in sorted(used.items(), key=lambda one: -one[1])}
+    bench.note("idle_cpu_ms_per_s_by_process", by_process)
+    mib = sum(ours.values()) // 1024
+    bench.note("idle_rss_mib", mib, "our processes, each with the pages it shares with others")
 
 
 def _speed(
@@ -234,11 +215,8 @@ def _speed(
     if wanted("packed_cpu_us_per_push"):
         packed = ours.burst(bench.messages, USERS, per_entry=PACKED)
         bench.note("packed_pushes_per_second", round(packed.per_second))
-        bench.note(
-            "packed_cpu_us_per_push",
-            packed.used["cpu_us_per_push"],
-            f"{PACKED} events in one entry of the core's stream",
-        )
+        remark = f"{PACKED} events in one entry of the core's stream"
+        bench.note("packed_cpu_us_per_push", packed.used["cpu_us_per_push"], remark)
     if wanted("c2c_over_plain_celery"):
         peer = plain_celery(ours.runtime.settings.redis_url, url, ca, folder, 1_000)
         bench.note("plain_celery_pushes_per_second", round(peer, 1))
@@ -247,11 +225,8 @@ def _speed(
         _beside_node_apn(bench, fast, url, ca, folder)
     if wanted("cpu_over_pycurl"):
         bare = bare_pycurl_us(url, ca)
-        bench.note(
-            "cpu_over_pycurl",
-            round(per_push_us / bare, 1),
-            f"a bare pycurl loop took {bare:.0f} us CPU a request",
-        )
+        remark = f"a bare pycurl loop took {bare:.0f} us CPU a request"
+        bench.note("cpu_over_pycurl", round(per_push_us / bare, 1), remark)
 
 
 def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path) -> None:
@@ -263,11 +238,8 @@ def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path
         bench.note("c2c_over_node_apn", None, why)
         return
     options = dict(zip(apns_options(folder)[::2], apns_options(folder)[1::2], strict=True))
-    wanted = {
-        "port": int(url.rpartition(":")[2]),
-        "key": Path(options["--p8"]).read_text(),
-        "keyId": options["--key-id"],
-    }
+    port = int(url.rpartition(":")[2])
+    wanted = {"port": port, "key": Path(options["--p8"]).read_text(), "keyId": options["--key-id"]}
     wanted |= {
         "team": options["--team-id"],
         "topic": options["--topic"],
@@ -287,11 +259,8 @@ def _beside_node_apn(bench: Bench, fast: float, url: str, ca: Path, folder: Path
         env=environ,
     )
     peer = float(json.loads(done.stdout.splitlines()[-1])["pushes_per_second"])
-    bench.note(
-        "node_apn_pushes_per_second",
-        round(peer),
-        "the bare client: no core, no presence, no rules, no ledger",
-    )
+    remark = "the bare client: no core, no presence, no rules, no ledger"
+    bench.note("node_apn_pushes_per_second", round(peer), remark)
     bench.note("c2c_over_node_apn", round(fast / peer, 2))
 
 

@@ -66,11 +66,8 @@ def bodies(count: int) -> list[bytes]:
             "sender": "@a:hs",
             "content": content,
         }
-        made.append(
-            json.dumps(
-                {"notification": {**one, "counts": {"unread": 1}, "devices": [device]}}
-            ).encode()
-        )
+        notification = {**one, "counts": {"unread": 1}, "devices": [device]}
+        made.append(json.dumps({"notification": notification}).encode())
     return made
 
 
@@ -104,11 +101,8 @@ class Caller:
     def ask(self, now: float) -> None:
         self.began = self.due[self.turn] or now
         raw = self.mine[self.turn]
-        self.socket.sendall(
-            b"POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-            % len(raw)
-            + raw
-        )
+        head = b"POST /_matrix/push/v1/notify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        self.socket.sendall(head % len(raw) + raw)
         self.turn += 1
 
     def answered(self) -> bool:

@@ -26,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +35,15 @@ from typing import Any
 import pycurl
 
 from common.config import Settings
-from common.contracts import Batch, Notification, Push, Target, encode
+from common.contracts import Batch, Push, Target, encode
 from common.model import Urgency, Vendor
 from common.secret_keys import secret_keys
 from common.storage import keys
 from common.storage.tenants import Tenant
 from simulators.simulator import issue
 from tests.benchmarks.stand import MOCK, built_mock, serving_mock
+from tests.builders import notification
+from tests.taken import ask
 from workers.app import DELIVERY
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
@@ -70,23 +71,14 @@ def simulator(vendor: Vendor, folder: Path) -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
         told: dict[str, Any] = json.loads(process.stdout.readline())
         if vendor == Vendor.FCM:
-            _ask(told, "options", {"project_per_minute": 100_000_000})
+            ask(told, "options", {"project_per_minute": 100_000_000})
         elif vendor != Vendor.APNS:
-            _ask(
-                told,
-                "limits",
-                {limit: 0 for limit in _ask(told, "limits", {}) if limit.startswith("per_second")},
-            )
+            limits = ask(told, "limits", {})
+            ask(told, "limits", {limit: 0 for limit in limits if limit.startswith("per_second")})
         yield told
     finally:
         process.terminate()
         process.wait()
-
-
-def _ask(told: dict[str, Any], action: str, wanted: dict[str, Any] | None = None) -> Any:
-    data = None if wanted is None else json.dumps(wanted).encode()
-    with urllib.request.urlopen(f"{told['control']}/_sim/{action}", data, timeout=30) as answer:
-        return json.loads(answer.read())
 
 
 @contextlib.contextmanager
@@ -101,12 +93,8 @@ def vendor_side(vendor: Vendor, folder: Path, by_simulator: bool) -> Iterator[di
             return
         certificate, key = issue(Path(told["ca_file"]).parent, "mock")
         with serving_mock(mock, key, certificate, FCM_STREAMS) as (address, pid):
-            yield {
-                **told,
-                "mock": address,
-                "pid": pid,
-                "endpoints": {**told["endpoints"], "FCM": address},
-            }
+            endpoints = {**told["endpoints"], "FCM": address}
+            yield {**told, "mock": address, "pid": pid, "endpoints": endpoints}
 
 
 def counts(told: dict[str, Any]) -> tuple[int, int]:
@@ -122,7 +110,7 @@ def counts(told: dict[str, Any]) -> tuple[int, int]:
         handle.close()
         seen = json.loads(answer.getvalue())
         return seen["req"], seen["ok"]
-    seen = _ask(told, "stats")["counts"]
+    seen = ask(told, "stats")["counts"]
     return seen.get("requests", seen.get("accepted", 0)), seen.get("accepted", 0)
 
 
@@ -169,38 +157,21 @@ def load(runtime: Runtime, vendor: Vendor, pushes: int) -> None:
     now = int(time.time() * 1000)
     stored = runtime.catalog.now.lanes[(APP, vendor, "b")]
     identity = uuid.uuid4().hex
-    note = Notification(
-        app=APP,
-        event_id=identity,
-        message_id=identity,
-        conversation_type="group",
-        conversation_id="g",
-        ts_ms=now,
-        received_ms=now,
-        expires_at_ms=now + 3_600_000,
-        app_name="畅聊",
-        title="周末的聚会",
-        body=NOTE_ROOM,
-        sender_name="张三",
-        text=NOTE_ROOM,
-        ext='{"cid":"g"}',
-        placement=_placement(stored),
-        urgency=Urgency.GROUP,
-        collapse_id=identity,
-    )
+    names = dict.fromkeys(("event_id", "message_id", "collapse_id"), identity)
+    names |= {"app": APP, "conversation_type": "group", "conversation_id": "g"}
+    words = {"app_name": "畅聊", "title": "周末的聚会", "sender_name": "张三", "ext": '{"cid":"g"}'}
+    words |= dict.fromkeys(("body", "text"), NOTE_ROOM)
+    times = {"ts_ms": now, "received_ms": now, "expires_at_ms": now + 3_600_000}
+    more = {"placement": _placement(stored), "urgency": Urgency.GROUP}
+    note = notification(**names, **words, **times, **more)
     stream = keys.send(vendor, Urgency.GROUP)
     for start in range(0, pushes, BATCH):
         targets = tuple(
             Target(f"u{n}", "d", _token(vendor, n), uuid.uuid4().hex, "android", now)
             for n in range(start, min(start + BATCH, pushes))
         )
-        batch = Batch(
-            app=APP,
-            vendor=vendor,
-            business_id="b",
-            pushes=(Push(note=note, targets=targets),),
-            by_entry=True,
-        )
+        sent = (Push(note=note, targets=targets),)
+        batch = Batch(app=APP, vendor=vendor, business_id="b", pushes=sent, by_entry=True)
         runtime.streams.hand_on((), [(stream, encode(batch))])
 
 
@@ -229,11 +200,9 @@ def measure(
             profile.enable()
         started, cpu, theirs = time.monotonic(), time.process_time(), _cpu_s(told["pid"])
         _drain(runtime, vendor, pushes)
-        seconds, cpu, theirs = (
-            time.monotonic() - started,
-            time.process_time() - cpu,
-            _cpu_s(told["pid"]) - theirs,
-        )
+        seconds = time.monotonic() - started
+        cpu = time.process_time() - cpu
+        theirs = _cpu_s(told["pid"]) - theirs
         if profile:
             profile.disable()
         requests, accepted = (now - then for now, then in zip(counts(told), before, strict=True))
@@ -280,19 +249,10 @@ def _machine() -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "",
-    )
-    return {
-        "machine": f"{os.cpu_count()} cores, {model}",
-        "python": platform.python_version(),
-        "commit": commit,
-    }
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+    machine = f"{os.cpu_count()} cores, {model}"
+    return {"machine": machine, "python": platform.python_version(), "commit": commit}
 
 
 def main() -> int:
@@ -306,11 +266,8 @@ def main() -> int:
         "--simulator", action="store_true", help="FCM's simulator answers the sends, too"
     )
     wanted = parser.parse_args()
-    report: dict[str, Any] = {
-        **_machine(),
-        "command": " ".join(["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]),
-        "lanes": [],
-    }
+    command = ["python -m tests.benchmarks.bench_lanes", *sys.argv[1:]]
+    report: dict[str, Any] = {**_machine(), "command": " ".join(command), "lanes": []}
     for name in wanted.vendors or ["huawei", "meizu", "fcm"]:
         profile = cProfile.Profile() if wanted.profile else None
         told = measure(Vendor(name), wanted.pushes, profile, wanted.simulator)

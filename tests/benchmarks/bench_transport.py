@@ -90,10 +90,8 @@ class BarePycurl:
             easy.lines.clear()
             easy.chunks.clear()
             easy.setopt(pycurl.URL, self.base + request.path)
-            easy.setopt(
-                pycurl.HTTPHEADER,
-                [*(f"{k}: {v}" for k, v in request.headers.items()), "Content-Type:"],
-            )
+            headers = [*(f"{k}: {v}" for k, v in request.headers.items()), "Content-Type:"]
+            easy.setopt(pycurl.HTTPHEADER, headers)
             easy.setopt(pycurl.POSTFIELDS, request.body)
             self.multi.add_handle(easy)
         good = left = len(batch)
@@ -207,13 +205,8 @@ def main() -> None:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             try:
-                rounds(
-                    present(process.stdout).readline().strip(),
-                    ca,
-                    in_flights,
-                    chosen.requests,
-                    chosen.repeat,
-                )
+                base = present(process.stdout).readline().strip()
+                rounds(base, ca, in_flights, chosen.requests, chosen.repeat)
             finally:
                 present(process.stdin).close()
 

@@ -32,13 +32,10 @@ _ROWS = text(
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with embedded(valkey=True, postgres=True) as running:
-        runtime = Runtime(
-            data_settings(
-                Path("var"),
-                REDIS_URL=running.redis_url or "",
-                DATABASE_URL=running.database_url or "",
-            )
+        settings = data_settings(
+            Path("var"), REDIS_URL=running.redis_url or "", DATABASE_URL=running.database_url or ""
         )
+        runtime = Runtime(settings)
         migrate(runtime.engine)
         now = now_ms()
         runtime.ledger.write(

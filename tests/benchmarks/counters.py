@@ -33,14 +33,10 @@ class Counters:
 
     def since(self, before: "Counters", pushes: int) -> dict[str, Any]:
         """Per push: µs of CPU by process and in all, bytes and commands of Redis, WAL bytes."""
-        cpu = {
-            name: (used - before.cpu_s.get(name, 0.0)) / pushes * 1e6
-            for name, used in self.cpu_s.items()
-        }
-        redis = {
-            name: round((value - before.redis[name]) / pushes, 2)
-            for name, value in self.redis.items()
-        }
+        spent = self.cpu_s.items()
+        cpu = {name: (used - before.cpu_s.get(name, 0.0)) / pushes * 1e6 for name, used in spent}
+        counted = self.redis.items()
+        redis = {name: round((value - before.redis[name]) / pushes, 2) for name, value in counted}
         return {
             "cpu_us_per_push": round(sum(cpu.values()), 1),
             "cpu_us_by_process": {
@@ -64,11 +60,8 @@ def counters(data_dir: Path, redis: Any, engine: Engine) -> Counters:
             with contextlib.suppress(OSError):
                 used, reaped = _cpu_s(pid)
                 # backends that ended count with the postmaster that reaped them
-                cpu[name] = (
-                    cpu.get(name, 0.0)
-                    + (0.0 if pid == own else used)
-                    + (reaped if name == POSTGRES and pid == pids[0] else 0.0)
-                )
+                children = reaped if name == POSTGRES and pid == pids[0] else 0.0
+                cpu[name] = cpu.get(name, 0.0) + (0.0 if pid == own else used) + children
                 rss[name] = rss.get(name, 0) + _rss_kib(pid)
     info = redis.info("all")
     cpu[VALKEY] = info["used_cpu_user"] + info["used_cpu_sys"]
@@ -109,13 +102,8 @@ def _worker(command: str) -> str:
 def _all() -> Iterator[tuple[int, str, bytes]]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (
-                (folder / "cmdline")
-                .read_bytes()
-                .replace(b"\0", b" ")
-                .decode("utf-8", "replace")
-                .strip()
-            )
+            raw = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            command = raw.decode("utf-8", "replace").strip()
             yield int(folder.name), command, (folder / "environ").read_bytes()
 
 

@@ -33,10 +33,8 @@ def _client() -> tuple[asyncio.AbstractEventLoop, APNs, redis.Redis]:
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, daemon=True).start()
         host, port = os.environ["BENCH_APNS"].split(":")
-        APNsProductionClientProtocol.APNS_SERVER, APNsProductionClientProtocol.APNS_PORT = (
-            host,
-            int(port),
-        )
+        APNsProductionClientProtocol.APNS_SERVER = host
+        APNsProductionClientProtocol.APNS_PORT = int(port)
         context = ssl.create_default_context(cafile=os.environ["BENCH_CA"])
         key = Path(os.environ["BENCH_P8"]).read_text()
 

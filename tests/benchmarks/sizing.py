@@ -93,9 +93,8 @@ def simulate(
     mean, began, back_s = wanted.per_s * TICK_S, 30.0, 0.0
     for tick in range(int(120.0 / TICK_S)):
         now, worst = tick * TICK_S, 0.0
-        came = max(
-            0.0, rng.gauss(mean, math.sqrt(mean) * 3)
-        )  # messages come in conversations: three times the spread of chance
+        # messages come in conversations: three times the spread of chance
+        came = max(0.0, rng.gauss(mean, math.sqrt(mean) * 3))
         for name, count in servers.items():
             work = 0.0 if began <= now < began + stopped_s else count * TICK_S
             backlog[name] += came * costs[name] / 1e6
@@ -114,13 +113,8 @@ def costs_of(report: Path | None) -> dict[str, float]:
         return dict(COSTS)
     found = dict.fromkeys(COSTS, 0.0)
     for name, us in json.loads(report.read_bytes())["cpu_us_by_process"].items():
-        stage = (
-            "delivery"
-            if name.startswith("delivery")
-            else "intake"
-            if name in ("presence", "routing")
-            else name
-        )
+        delivers = name.startswith("delivery")
+        stage = "delivery" if delivers else "intake" if name in ("presence", "routing") else name
         if stage in found:
             found[stage] += us
     return found
@@ -151,13 +145,8 @@ def main() -> None:
         wait_ms, back_s = simulate(wanted, size, costs)
         parts = [size.processes[name] for name in ("intake", "delivery", "upkeep")]
         valkey = f"{size.cores['valkey']:.2f} ({size.shards} server{'s' * (size.shards > 1)})"
-        row = [
-            f"{per_minute:,.0f}",
-            *map(str, parts),
-            valkey,
-            f"{size.cores['postgres']:.2f}",
-            f"{size.redis_gib:.1f}",
-        ]
+        postgres = f"{size.cores['postgres']:.2f}"
+        row = [f"{per_minute:,.0f}", *map(str, parts), valkey, postgres, f"{size.redis_gib:.1f}"]
         row += [
             f"{size.sql_gib_a_day:.1f}",
             f"{size.mbit_s:.0f}",

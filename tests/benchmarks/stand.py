@@ -73,20 +73,9 @@ def built_mock(folder: Path) -> Path | None:
     if compiler is None:
         return None
     target = folder / "h2mock"
-    made = subprocess.run(
-        [
-            compiler,
-            "-O2",
-            "-o",
-            str(target),
-            str(HERE / "h2mock.c"),
-            "-lnghttp2",
-            "-lssl",
-            "-lcrypto",
-        ],
-        capture_output=True,
-        check=False,
-    )
+    source = HERE / "h2mock.c"
+    argv = [compiler, "-O2", "-o", str(target), str(source), "-lnghttp2", "-lssl", "-lcrypto"]
+    made = subprocess.run(argv, capture_output=True, check=False)
     return target if made.returncode == 0 else None
 
 
@@ -111,10 +100,8 @@ def serving_mock(
 ) -> Iterator[tuple[str, int]]:
     """The C server's address and pid while it runs."""
     port = free_ports(1)
-    server = subprocess.Popen(
-        [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)],
-        stderr=subprocess.DEVNULL,
-    )
+    argv = [str(mock), str(port), str(key), str(certificate), str(max_streams), str(delay_ms)]
+    server = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     try:
         _listening(port)
         yield f"https://localhost:{port}", server.pid
@@ -138,11 +125,8 @@ def vendor(folder: Path, delay_ms: int = 0) -> Iterator[tuple[str, Path, str]]:
     try:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        yield (
-            told["endpoints"]["APNS_PRODUCTION"],
-            Path(told["ca_file"]),
-            "the APNs simulator (Python)",
-        )
+        endpoint = told["endpoints"]["APNS_PRODUCTION"]
+        yield (endpoint, Path(told["ca_file"]), "the APNs simulator (Python)")
     finally:
         process.terminate()
         process.wait()
@@ -162,11 +146,8 @@ class Stand:
         self._streams: list[bytes] = []
         self._streams_until = 0.0
         with runtime.engine.connect() as connection:  # the builds before have one table only
-            self._rows = (
-                "ledger_all"
-                if connection.execute(text("SELECT to_regclass('ledger_all')")).scalar()
-                else "ledger"
-            )
+            view = connection.execute(text("SELECT to_regclass('ledger_all')")).scalar()
+            self._rows = "ledger_all" if view else "ledger"
 
     def tenant(self, app: str) -> None:
         self.runtime.tenants.add(Tenant(app, "Bench", "en", "UTC"))
@@ -268,23 +249,11 @@ class Stand:
 
     def publish_group(self, group: str) -> str:
         name = uuid.uuid4().hex[:8]
-        data = {
-            "message_id": name,
-            "conversation": {"type": "group", "id": group, "name": "All"},
-            "sender": {"id": "s", "nick": "Sam"},
-        }
-        self.redis.xadd(
-            "im:events",
-            {
-                "e": json.dumps(
-                    event(
-                        APP,
-                        "message.stored",
-                        {**data, "elements": [{"type": "text", "text": "hi"}]},
-                    )
-                )
-            },
-        )
+        conversation = {"type": "group", "id": group, "name": "All"}
+        sender = {"id": "s", "nick": "Sam"}
+        data = {"message_id": name, "conversation": conversation, "sender": sender}
+        stored = {**data, "elements": [{"type": "text", "text": "hi"}]}
+        self.redis.xadd("im:events", {"e": json.dumps(event(APP, "message.stored", stored))})
         return name
 
     def accepted(self, prefix: str, count: int, seconds: float = 300.0) -> list[int]:
@@ -491,12 +460,9 @@ def stand(
     environ |= {f"PUSHFLEET_{name}": value for name, value in settings.items()}
     wanted = Settings.load(environ)
     try:
+        procfile = folder / "Procfile"
         with in_background(
-            wanted,
-            replicas or {},
-            False,
-            migrate=migrate_settings,
-            procfile_path=folder / "Procfile",
+            wanted, replicas or {}, False, migrate=migrate_settings, procfile_path=procfile
         ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:

@@ -232,16 +232,8 @@ def write(name: str, report: Mapping[str, Any]) -> None:
 def streams() -> int:
     """The long form of the streams' campaign: 100,000 numbers."""
     environ = {**os.environ, "PUSHFLEET_TEST_CHAOS_LONG": "1"}
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-s",
-        "--timeout",
-        "1200",
-        "tests/chaos/test_streams.py",
-    ]
+    file = "tests/chaos/test_streams.py"
+    argv = [sys.executable, "-m", "pytest", "-x", "-s", "--timeout", "1200", file]
     return subprocess.run(argv, env=environ, check=False).returncode
 
 
@@ -256,10 +248,8 @@ def main() -> int:
         report["minutes"] = minutes
         failed = 0
     else:
-        times, messages = (
-            int(os.environ.get("KILLS") or 5),
-            int(os.environ.get("MESSAGES") or 20_000),
-        )
+        times = int(os.environ.get("KILLS") or 5)
+        messages = int(os.environ.get("MESSAGES") or 20_000)
         report = run(
             messages,
             150,
@@ -271,10 +261,8 @@ def main() -> int:
     write(f"{what}.json", report)
     show(report)
     well = good(report) and not failed
-    print(
-        "nothing was lost" if well else "NOT everything is accounted for",
-        f"- the report is in {REPORTS / what}.json",
-    )
+    words = "nothing was lost" if well else "NOT everything is accounted for"
+    print(words, f"- the report is in {REPORTS / what}.json")
     return 0 if well else 1
 
 

@@ -100,18 +100,13 @@ class ClusterTrouble:
         """A message to a group whose members have no device, whose node dies while it is read; each
         of them must have one row.
         """
-        core, key, names = (
-            place.runtime.core,
-            f"im:members:{{{APP}:big}}",
-            [f"g{number}" for number in range(size)],
-        )
+        core = place.runtime.core
+        key = f"im:members:{{{APP}:big}}"
+        names = [f"g{number}" for number in range(size)]
         for start in range(0, size, 5_000):
             core.sadd(key, *names[start : start + 5_000])
-        data = {
-            "message_id": "big",
-            "conversation": {"type": "group", "id": "big"},
-            "sender": {"id": "nobody"},
-        }
+        conversation = {"type": "group", "id": "big"}
+        data = {"message_id": "big", "conversation": conversation, "sender": {"id": "nobody"}}
         identity = place._add(
             "message.stored", {**data, "elements": [{"type": "text", "text": "to all"}]}
         )
@@ -165,41 +160,29 @@ def campaign(seconds: float, messages: int, per_second: float, seed: int) -> dic
         "faults_at": faults.faults_at,
         "move_failed": faults.failed,
     }
-    soon = (
-        max(faults.recovery_s, default=0.0) <= RECOVERY_S_MAX
-        and max(faults.moves, default=0.0) <= MOVE_S_MAX
-    )
+    slowest = max(faults.recovery_s, default=0.0)
+    soon = slowest <= RECOVERY_S_MAX and max(faults.moves, default=0.0) <= MOVE_S_MAX
     report["holds"] = good(report) and soon and not faults.failed
     return report
 
 
 def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
-    seconds, messages = (
-        float(os.environ.get("SECONDS_OF_FAULTS") or 180),
-        int(os.environ.get("MESSAGES") or 20_000),
-    )
+    seconds = float(os.environ.get("SECONDS_OF_FAULTS") or 180)
+    messages = int(os.environ.get("MESSAGES") or 20_000)
     demo = 0
     if not os.environ.get("NO_DEMO"):
+        command = str(Path(sys.executable).parent / "pushfleet")
         demo = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.cluster",
-                str(Path(sys.executable).parent / "pushfleet"),
-                "demo",
-            ],
-            check=False,
+            [sys.executable, "-m", "tests.cluster", command, "demo"], check=False
         ).returncode
     report = campaign(seconds, messages, 100, seed)
     report["demo"] = demo
     write("cluster.json", report)
     show(report)
     well = report["holds"] and not demo
-    print(
-        "nothing was lost" if well else "NOT everything is accounted for",
-        "- the report is in var/reports/cluster.json",
-    )
+    words = "nothing was lost" if well else "NOT everything is accounted for"
+    print(words, "- the report is in var/reports/cluster.json")
     return 0 if well else 1
 
 

@@ -112,10 +112,8 @@ class Town:
             user = f"u{number}"
             self._people.append(user)
             data = {"user": user, "device_id": "phone", "platform": "ios", "vendor": "apns"}
-            self._add(
-                "device.registered",
-                {**data, "business_id": "few" if few else "ios", "token": token},
-            )
+            lane = "few" if few else "ios"
+            self._add("device.registered", {**data, "business_id": lane, "token": token})
         wait_for(lambda: not self.runtime.core.xlen("im:events"), "everybody is registered")
 
     def command(self, *words: str) -> None:
@@ -201,10 +199,8 @@ class Town:
 
     def _nothing_moves(self) -> bool:
         runtime = self.runtime
-        busy = sum(
-            backlog.unread + backlog.pending
-            for backlog in runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values()
-        )
+        backlogs = runtime.streams.backlog((*keys.WORK_STREAMS, keys.LEDGER)).values()
+        busy = sum(backlog.unread + backlog.pending for backlog in backlogs)
         if (
             busy
             or runtime.core.xlen("im:events")
@@ -220,11 +216,8 @@ class Town:
         intake (its time had run out).
         """
         with self.runtime.engine.connect() as connection:
-            ended = set(
-                connection.execute(
-                    text("SELECT event_id FROM events WHERE decision IS NOT NULL")
-                ).scalars()
-            )
+            query = text("SELECT event_id FROM events WHERE decision IS NOT NULL")
+            ended = set(connection.execute(query).scalars())
         return {key for key in self.books.expected if key[0] not in ended}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -302,20 +295,13 @@ def town(
             "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
             **{f"PUSHFLEET_{name}": value for name, value in settings.items()},
         }
+        data_dir = str(folder / "var")
         wanted = Settings.load(
-            {
-                "PUSHFLEET_DATA_DIR": str(folder / "var"),
-                "PUSHFLEET_RETRY_FIRST_S": "0.3",
-                **ELSEWHERE,
-                **named,
-            }
+            {"PUSHFLEET_DATA_DIR": data_dir, "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named}
         )
+        procfile = Path(__file__).parent / "Procfile"
         with in_background(
-            wanted,
-            replicas,
-            True,
-            migrate=migrate_settings,
-            procfile_path=Path(__file__).parent / "Procfile",
+            wanted, replicas, True, migrate=migrate_settings, procfile_path=procfile
         ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:

@@ -24,12 +24,14 @@ from cryptography.fernet import Fernet
 
 from common.clock import now_ms
 from common.config import Settings
-from common.contracts import Batch, Notification, Push, Target, decode_batch, encode
-from common.model import Bucket, MessageClass, Urgency, Vendor
+from common.contracts import Push, Target, decode_batch, encode
+from common.model import Bucket, MessageClass, Urgency
 from common.storage.delayed import as_new, parts_of, retry_member
 from common.storage.migrations import migrate
 from common.storage.shards import RESHARD, shard_of
+from tests.builders import notification
 from tests.commands import clean_environ
+from tests.queued import packed
 from workers.embedded import start_embedded
 from workers.runtime import Runtime
 
@@ -54,26 +56,13 @@ Waiting = dict[str, dict[str, list[str]]]
 
 def _push(lane: int, number: int, urgency: Urgency) -> Push:
     user, now = f"u{lane}-{number % 997}", now_ms()
-    note = Notification(
-        app=APP,
-        event_id=uuid.uuid4().hex,
-        message_id=f"m{number}",
-        conversation_type="c2c",
-        conversation_id="s",
-        ts_ms=now,
-        received_ms=now,
-        expires_at_ms=now + 86_400_000,
-        title="t",
-        body="b" * 80,
-        message_class=MessageClass.CHAT,
-        class_sent=MessageClass.CHAT,
-        bucket=Bucket.PRIVATE,
-        collapse_id=f"m{number}",
-        urgency=urgency,
-    )
-    return Push(
-        note=note, targets=(Target(user, "d", f"token-{user}", uuid.uuid4().hex, "android", 1),)
-    )
+    names = {"app": APP, "event_id": uuid.uuid4().hex, "conversation_id": "s", "urgency": urgency}
+    names |= dict.fromkeys(("message_id", "collapse_id"), f"m{number}")
+    names |= dict.fromkeys(("message_class", "class_sent"), MessageClass.CHAT)
+    times = {"ts_ms": now, "received_ms": now, "expires_at_ms": now + 86_400_000}
+    note = notification(title="t", body="b" * 80, bucket=Bucket.PRIVATE, **names, **times)
+    target = Target(user, "d", f"token-{user}", uuid.uuid4().hex, "android", 1)
+    return Push(note=note, targets=(target,))
 
 
 def fill(runtime: Runtime) -> None:
@@ -86,9 +75,7 @@ def fill(runtime: Runtime) -> None:
             urgency = tuple(Urgency)[turn % 4]
             size = min(SIZES[turn % len(SIZES)], each - made)
             pushes = tuple(_push(lane, made + index, urgency) for index in range(size))
-            batch = Batch(
-                app=APP, vendor=Vendor.MEIZU, business_id=f"l{lane}", pushes=pushes, by_entry=True
-            )
+            batch = packed(pushes, f"l{lane}", app=APP)
             new = as_new(batch, urgency, encode(batch))
             (later if turn % 10 == 9 else batches).append(new)
             made, turn = made + size, turn + 1
@@ -117,12 +104,8 @@ def waiting(runtime: Runtime) -> Waiting:
                         _note(found.setdefault(f"{lane} {urgency}", {}), blob, count, one.number)
         for member in cast(list[bytes], one.redis.zrange(one.keys.delayed, 0, -1)):
             header, blob = parts_of(member)
-            _note(
-                found.setdefault(f"{header.name} {header.urgency} later", {}),
-                blob,
-                count,
-                one.number,
-            )
+            later = found.setdefault(f"{header.name} {header.urgency} later", {})
+            _note(later, blob, count, one.number)
     return found
 
 
@@ -156,13 +139,8 @@ class Command:
         return time.monotonic() - began
 
     def _line(self, number: int) -> list[str]:
-        return [
-            str(Path(sys.executable).parent / "pushfleet"),
-            "reshard",
-            str(number),
-            "--drain",
-            "2",
-        ]
+        pushfleet = str(Path(sys.executable).parent / "pushfleet")
+        return [pushfleet, "reshard", str(number), "--drain", "2"]
 
     def _killed(self, number: int, phase: str, after_s: float) -> bool:
         """Whether it was; False: it came to its end before."""
@@ -186,9 +164,8 @@ class Command:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 self.kills[told.decode() if told is not None else phase] += 1
-                redis.delete(
-                    keys.lease(RESHARD)
-                )  # a lease of a killed one ends by itself in seconds
+                # a lease of a killed one ends by itself in seconds
+                redis.delete(keys.lease(RESHARD))
                 return True
             time.sleep(0.002)
         assert process.wait() == 0, process.stderr.read() if process.stderr else ""

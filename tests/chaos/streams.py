@@ -137,10 +137,8 @@ class StreamFleet:
 
     def left(self) -> int:
         """Entries that lie on some stream, the ledger's (dead letters) with them."""
-        return sum(
-            self.direct.xlen(f"push:{stream}")
-            for stream in (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER)
-        )
+        streams = (keys.PRESENCE, keys.ROUTING, SEND, keys.LEDGER)
+        return sum(self.direct.xlen(f"push:{stream}") for stream in streams)
 
 
 class Feeder:

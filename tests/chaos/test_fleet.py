@@ -68,9 +68,8 @@ def test_while_postgresql_is_away_what_is_routed_goes_out_and_the_rest_waits_unh
     proxy, _ = database
     routed = place.sent() + ROUTED
     for _ in range(ROUTED):
-        place.publish(
-            to="u0"
-        )  # on the lane with the rate: eight seconds of work that is routed already
+        # on the lane with the rate: eight seconds of work that is routed already
+        place.publish(to="u0")
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "all is taken in")
     streams = place.runtime.streams
     wait_for(

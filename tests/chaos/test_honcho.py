@@ -45,26 +45,20 @@ def settings() -> Iterator[Settings]:
         servers = start_embedded(wanted, valkey=True, postgres=True)
         simulators = folder / "var" / "simulators"
         with (folder / "simulators.log").open("wb") as log:
-            simulator = spawn(
-                [sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)],
-                output=log,
-                cwd=ROOT,
-            )
+            argv = [sys.executable, "-m", "simulators", "apns", "--dir", str(simulators)]
+            simulator = spawn(argv, output=log, cwd=ROOT)
         try:
             wait_for((simulators / "apns.json").exists, "the simulator runs")
             told = json.loads((simulators / "apns.json").read_bytes())
-            yield Settings.load(
-                {
-                    "PUSHFLEET_DATA_DIR": str(folder / "var"),
-                    "PUSHFLEET_REDIS_URL": servers.redis_url or "",
-                    "PUSHFLEET_DATABASE_URL": servers.database_url or "",
-                    "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
-                    "PUSHFLEET_CA_FILE": told["ca_file"],
-                    **{
-                        f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()
-                    },
-                }
-            )
+            environ = {
+                "PUSHFLEET_DATA_DIR": str(folder / "var"),
+                "PUSHFLEET_REDIS_URL": servers.redis_url or "",
+                "PUSHFLEET_DATABASE_URL": servers.database_url or "",
+                "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
+                "PUSHFLEET_CA_FILE": told["ca_file"],
+                **{f"PUSHFLEET_ENDPOINT_{name}": url for name, url in told["endpoints"].items()},
+            }
+            yield Settings.load(environ)
         finally:
             end(simulator, (signal.SIGTERM, 5.0))
             servers.stop()
@@ -89,22 +83,15 @@ def test_honcho_runs_the_procfile_with_replicas_passes_a_hundred_messages_and_st
     migrate_settings(settings)
     runtime = Runtime(settings)
     place = Town(None, runtime, quota=1000, seed=1)
-    argv = [
-        str(Path(sys.executable).parent / "honcho"),
-        "start",
-        "-c",
-        "presence=2,routing=2",
-        *LINES,
-    ]
+    program = str(Path(sys.executable).parent / "honcho")
+    argv = [program, "start", "-c", "presence=2,routing=2", *LINES]
     with (tmp_path / "honcho.log").open("wb") as log:
         honcho = subprocess.Popen(
             argv, cwd=ROOT, env=environ(settings), stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_for(
-            lambda: all(map(place.says_it_lives, NAMES)),
-            "every process lives, under a name of its own",
-        )
+        claim = "every process lives, under a name of its own"
+        wait_for(lambda: all(map(place.says_it_lives, NAMES)), claim)
         place.settle_in(20)
         for number in range(MESSAGES):
             place.publish(to=f"u{1 + number % 9}")

@@ -42,15 +42,8 @@ def batch(*devices: str) -> bytes:
     targets = tuple(
         Target("u", device, "a1", device.rjust(32, "0"), "ios", now) for device in devices
     )
-    return encode(
-        Batch(
-            app="a",
-            vendor=Vendor.APNS,
-            business_id="b",
-            pushes=(Push(note=note(ts_ms=now), targets=targets),),
-            by_entry=True,
-        )
-    )
+    pushes = (Push(note=note(ts_ms=now), targets=targets),)
+    return encode(Batch(app="a", vendor=Vendor.APNS, business_id="b", pushes=pushes, by_entry=True))
 
 
 def runtime_of(settings: Settings) -> Runtime:
@@ -83,12 +76,8 @@ def finish(runtime: Runtime, taken: Taken, entries: Sequence[LaneEntry], deadly:
         for target, claim in zip(targets, claims, strict=True):
             if claim.state == ClaimState.OURS:
                 runtime.redis.hincrby(sent_by(runtime), target.device, 1)
-                commit.mark(
-                    "done",
-                    [runtime.keys.claims(day_of(ts_ms), target.push_id)],
-                    target.push_id,
-                    1000,
-                )
+                names = [runtime.keys.claims(day_of(ts_ms), target.push_id)]
+                commit.mark("done", names, target.push_id, 1000)
         assert not runtime.lane_queues.commit(taken, commit)
 
 

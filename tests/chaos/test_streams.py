@@ -25,9 +25,10 @@ NUMBERS, PER_SECOND, ROUNDS, TAKEOVER_MS = (
 def test_numbers_pass_three_stages_while_everything_breaks(
     restartable_valkey: OwnValkey, database_url: str, data_dir: Path
 ) -> None:
+    takeover_ms = str(TAKEOVER_MS)
     environ = {
         "PUSHFLEET_DATABASE_URL": database_url,
-        "PUSHFLEET_TEST_CHAOS_TAKEOVER_MS": str(TAKEOVER_MS),
+        "PUSHFLEET_TEST_CHAOS_TAKEOVER_MS": takeover_ms,
     }
     with StreamFleet(restartable_valkey, data_dir, environ).running() as fleet:
         report = campaign(fleet, NUMBERS, PER_SECOND, TAKEOVER_MS / 1000 + 1, ROUNDS)

@@ -99,8 +99,6 @@ class Upgrade(Town):
                 "message_id": f"m{self.books.messages}",
                 "sender": {"id": "s"},
                 "recipients": away + bare,
-            }
-            data |= {
                 "conversation": {"type": "group", "id": "g"}
                 if group
                 else {"type": "c2c", "id": "s"},
@@ -168,11 +166,8 @@ def common_environ(settings: Settings) -> dict[str, str]:
 
 def _procfile(folder: Path, base: Path) -> Path:
     launcher = folder / "launch"
-    launcher.write_text(
-        LAUNCHER.format(
-            folder=folder, known=" ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))
-        )
-    )
+    known = " ".join(f"PUSHFLEET_{name}" for name in (*COMMON, "PROCESS"))
+    launcher.write_text(LAUNCHER.format(folder=folder, known=known))
     launcher.chmod(0o755)
     (folder / "current").write_text(str(base))
     words = {name: f"worker {name}" for name in ORDER} | {
@@ -202,17 +197,11 @@ def run(
 ) -> dict[str, Any]:
     """The campaign; the report of `accounts` with how long each process took."""
     with open_folder() as folder:
-        named = {
-            "PUSHFLEET_SECRET_KEYS_FILE": str(keys_file(folder)),
-            "PUSHFLEET_LOG_LEVEL": "warning",
-        }
+        keys_path = str(keys_file(folder))
+        named = {"PUSHFLEET_SECRET_KEYS_FILE": keys_path, "PUSHFLEET_LOG_LEVEL": "warning"}
+        data_dir = str(folder / "var")
         wanted = Settings.load(
-            {
-                "PUSHFLEET_DATA_DIR": str(folder / "var"),
-                "PUSHFLEET_RETRY_FIRST_S": "0.3",
-                **ELSEWHERE,
-                **named,
-            }
+            {"PUSHFLEET_DATA_DIR": data_dir, "PUSHFLEET_RETRY_FIRST_S": "0.3", **ELSEWHERE, **named}
         )
         path = _procfile(folder, base)
         with in_background(
@@ -232,10 +221,8 @@ def _upgraded(
 ) -> dict[str, Any]:
     place.settle_in(0)
     place.command("credential", "pause", APP, "apns", "few")
-    held, many = (
-        place.people_of("few", min(parked, 1_000)),
-        place.people_of("ios", min(messages, 5_000)),
-    )
+    held = place.people_of("few", min(parked, 1_000))
+    many = place.people_of("ios", min(messages, 5_000))
     time.sleep(2.0)
     place.publish_all(held, parked)
     wait_for(lambda: not place.runtime.core.xlen("im:events"), "the parked ones were read", 120)
@@ -243,11 +230,8 @@ def _upgraded(
     say(f"{parked} pushes wait behind a paused lane")
     place.publish_all(many, messages)
     wait_for(lambda: place.sent() > messages // 20, "the first were sent", 120)
-    for name in (
-        "delivery-apns",
-        "routing",
-        "presence",
-    ):  # so that entries of the version before lie in each stream
+    # so that entries of the version before lie in each stream
+    for name in ("delivery-apns", "routing", "presence"):
         place.stand_still(name)
         time.sleep(0.7)
     redis = place.runtime.redis
@@ -280,10 +264,8 @@ def main() -> int:
     write("upgrade.json", report)
     show(report)
     well = good(report)
-    print(
-        "nothing was lost" if well else "NOT everything is accounted for",
-        "- the report is in var/reports/upgrade.json",
-    )
+    words = "nothing was lost" if well else "NOT everything is accounted for"
+    print(words, "- the report is in var/reports/upgrade.json")
     return 0 if well else 1
 
 

@@ -49,10 +49,8 @@ def main(wanted: list[str]) -> int:
         if wanted and name not in wanted:
             continue
         if program and shutil.which(program) is None:
-            report[name] = {
-                "holds": None,
-                "reason": f"{program} is not installed: apt-get install {name}",
-            }
+            reason = f"{program} is not installed: apt-get install {name}"
+            report[name] = {"holds": None, "reason": reason}
             continue
         began = time.monotonic()
         try:

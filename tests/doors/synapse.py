@@ -65,11 +65,8 @@ def environment(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", f"matrix-synapse=={VERSION}"],
-            check=True,
-            timeout=900,
-        )
+        argv = [str(python), "-m", "pip", "install", "--quiet", f"matrix-synapse=={VERSION}"]
+        subprocess.run(argv, check=True, timeout=900)
     return python
 
 
@@ -86,13 +83,8 @@ class Synapse:
         return dict(answer.json())
 
     def register(self, name: str) -> str:
-        told = self.call(
-            "POST",
-            "/register",
-            username=name,
-            password="pw-" + name,
-            auth={"type": "m.login.dummy"},
-        )
+        auth = {"type": "m.login.dummy"}
+        told = self.call("POST", "/register", username=name, password="pw-" + name, auth=auth)
         return str(told["access_token"])
 
     def pusher(self, who: str, pushkey: str, app_id: str, url: str, **data: Any) -> None:
@@ -103,15 +95,8 @@ class Synapse:
             "lang": "en",
             "append": False,
         }
-        self.call(
-            "POST",
-            "/pushers/set",
-            who,
-            **given,
-            pushkey=pushkey,
-            app_id=app_id,
-            data={"url": f"{url}/_matrix/push/v1/notify", **data},
-        )
+        data = {"url": f"{url}/_matrix/push/v1/notify", **data}
+        self.call("POST", "/pushers/set", who, **given, pushkey=pushkey, app_id=app_id, data=data)
 
     def pushers(self, who: str) -> list[dict[str, Any]]:
         return list(self.call("GET", "/pushers", who)["pushers"])
@@ -120,11 +105,8 @@ class Synapse:
         self, who: str, room: str, words: str, kind: str = "m.room.message", /, **content: Any
     ) -> str:
         content = content or {"msgtype": "m.text", "body": words}
-        return str(
-            self.call("PUT", f"/rooms/{room}/send/{kind}/{uuid.uuid4().hex}", who, **content)[
-                "event_id"
-            ]
-        )
+        sent = self.call("PUT", f"/rooms/{room}/send/{kind}/{uuid.uuid4().hex}", who, **content)
+        return str(sent["event_id"])
 
 
 @contextlib.contextmanager
@@ -158,13 +140,9 @@ def scenario_synapse(world: Doors, python: Path) -> dict[str, Any]:
     world.house.changed()
     with world.running(["gateway"]), synapse(python, world.folder / "synapse") as server:
         ann, bob = server.register("ann"), server.register("bob")
+        invite = ["@bob:localhost"]
         room = server.call(
-            "POST",
-            "/createRoom",
-            ann,
-            preset="trusted_private_chat",
-            invite=["@bob:localhost"],
-            is_direct=True,
+            "POST", "/createRoom", ann, preset="trusted_private_chat", invite=invite, is_direct=True
         )["room_id"]
         server.call("POST", f"/rooms/{room}/join", bob)
         return {
@@ -206,11 +184,8 @@ def _message(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> di
     badge = push["body"]["aps"]["badge"]
     assert badge >= 1, push["body"]
     assert _row(world, token, event_id)["decision"] == "accepted"
-    mention = {
-        "msgtype": "m.text",
-        "body": "@bob look",
-        "m.mentions": {"user_ids": ["@bob:localhost"]},
-    }
+    user_ids = ["@bob:localhost"]
+    mention = {"msgtype": "m.text", "body": "@bob look", "m.mentions": {"user_ids": user_ids}}
     server.say(ann, room, "", **mention)
     second = _pushes(world, token, 2)[1]["body"]["aps"]
     assert second["badge"] == badge + 1, second
@@ -238,13 +213,9 @@ def _encrypted(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> 
 
 def _event_id_only(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
     token = device_token("apns")
+    payload = {"aps": {"mutable-content": 1}}
     server.pusher(
-        bob,
-        token,
-        "org.example.ios",
-        world.url,
-        format="event_id_only",
-        default_payload={"aps": {"mutable-content": 1}},
+        bob, token, "org.example.ios", world.url, format="event_id_only", default_payload=payload
     )
     event_id = server.say(ann, room, "the secret words")
     (push,) = _pushes(world, token, 1)
@@ -267,13 +238,8 @@ def _read(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
 def _call(world: Doors, server: Synapse, ann: str, bob: str, room: str) -> Any:
     token = device_token("apns")
     server.pusher(bob, token, "org.example.ios", world.url)
-    offer = {
-        "call_id": "c1",
-        "lifetime": 30_000,
-        "version": "1",
-        "party_id": "p",
-        "offer": {"type": "offer", "sdp": "v=0"},
-    }
+    session = {"type": "offer", "sdp": "v=0"}
+    offer = {"call_id": "c1", "lifetime": 30_000, "version": "1", "party_id": "p", "offer": session}
     return _rings(world, token, server.say(ann, room, "", "m.call.invite", **offer))
 
 

@@ -32,13 +32,9 @@ class Doors:
 
     def command(self, *arguments: str) -> str:
         """`pushfleet …` on this fleet; what it prints."""
+        argv = self._argv(*arguments)
         return subprocess.run(
-            self._argv(*arguments),
-            env=self._env(),
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
+            argv, env=self._env(), check=True, capture_output=True, text=True, timeout=60
         ).stdout.strip()
 
     def alias(self, business_id: str, vendor: str, name: str, option: str = "--alias") -> None:

@@ -103,11 +103,8 @@ def prosody(
             check=True,
             capture_output=True,
         )
-    server = subprocess.Popen(
-        ["prosody", "--root", "--config", str(config), "-F"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    argv = ["prosody", "--root", "--config", str(config), "-F"]
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield server
     finally:
@@ -122,10 +119,8 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
     config.write_text(EJABBERD.format(c2s=ports[0], component=ports[1], secret=SECRET))
     spool = folder / "spool"
     spool.mkdir()
-    ebin = (
-        next(Path("/usr/lib").glob("*/ejabberd-*/ebin"), None)
-        or next(Path("/usr/lib").glob("**/ejabberd.app")).parent
-    )
+    installed = next(Path("/usr/lib").glob("*/ejabberd-*/ebin"), None)
+    ebin = installed or next(Path("/usr/lib").glob("**/ejabberd.app")).parent
     libs = str(ebin.parent.parent)
     env = {
         **os.environ,
@@ -135,13 +130,8 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
     }
     env |= {"SPOOL_DIR": str(spool), "HOME": str(folder)}
     command = ["erl", "-noinput", "-mnesia", "dir", f'"{spool}"', "-s", "ejabberd"]
-    server = subprocess.Popen(
-        command,
-        cwd=spool,
-        env=env,
-        stdout=(folder / "out.log").open("wb"),
-        stderr=subprocess.STDOUT,
-    )
+    log = (folder / "out.log").open("wb")
+    server = subprocess.Popen(command, cwd=spool, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield
     finally:
@@ -154,11 +144,8 @@ def ejabberd(folder: Path, ports: tuple[int, int]) -> Iterator[None]:
 def connected(world: Doors, count: int) -> None:
     """Until so many lines in the door's log say that a connection stands."""
     log = world.folder / "gateway-xmpp.log"
-    wait_for(
-        lambda: log.read_bytes().count(b"connected to an XMPP server") >= count,
-        f"{count} connections",
-        WAIT_S,
-    )
+    what = f"{count} connections"
+    wait_for(lambda: log.read_bytes().count(b"connected to an XMPP server") >= count, what, WAIT_S)
 
 
 def pushes(world: Doors, token: str, count: int) -> list[dict[str, Any]]:

@@ -122,18 +122,14 @@ def fleet() -> Iterator[Core]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(open_folder())
         environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_RETRY_FIRST_S": "0.3"}
-        if os.environ.get(
-            "PUSHFLEET_TEST_CLUSTER"
-        ):  # `make cluster-e2e`: the same on a cluster of its own
+        # `make cluster-e2e`: the same on a cluster of its own
+        if os.environ.get("PUSHFLEET_TEST_CLUSTER"):
             environ |= {"PUSHFLEET_REDIS_URL": stack.enter_context(valkey_cluster()).url()}
         settings = Settings.load(environ)
         assert settings.database_url == EMBEDDED
+        procfile = Path(__file__).parent / "Procfile"
         with in_background(
-            settings,
-            {},
-            True,
-            migrate=migrate_settings,
-            procfile_path=Path(__file__).parent / "Procfile",
+            settings, {}, True, migrate=migrate_settings, procfile_path=procfile
         ) as running:
             runtime = Runtime(resolve(settings))
             try:

@@ -113,11 +113,8 @@ class House(FleetTenant):
         return row
 
     def steps(self, message_id: str, user: str) -> list[str]:
-        return [
-            step["note"]
-            for row in self.why(message_id, user=user)["recipients"]
-            for step in row["steps"]
-        ]
+        rows = self.why(message_id, user=user)["recipients"]
+        return [step["note"] for row in rows for step in row["steps"]]
 
     def step(self, message_id: str, user: str, words: str) -> str:
         """The step whose note holds these words, once the ledger has it."""
@@ -147,12 +144,9 @@ class House(FleetTenant):
 
     def waiting(self, message_id: str) -> None:
         """Until the message's only push waits behind its lane."""
+        asked = {"message_id": message_id}
         operator.row_of(
-            self.core,
-            self.app,
-            {"message_id": message_id},
-            lambda row: "waits" in row["steps"][-1]["note"],
-            60,
+            self.core, self.app, asked, lambda row: "waits" in row["steps"][-1]["note"], 60
         )
 
 

@@ -3,7 +3,6 @@ doors, accounts of every vendor.
 """
 
 import contextlib
-import json
 import re
 import time
 import urllib.request
@@ -19,6 +18,7 @@ from tests.builders import device_of
 from tests.commands import command
 from tests.e2e.conftest import Core
 from tests.e2e.tenant import TOOK_EFFECT_S, platform_of
+from tests.taken import ask, told_by
 from workers.cli.demo_data import account_options
 
 
@@ -55,14 +55,7 @@ def simulator(
 ) -> Any:
     """A call at the simulator's side door; harmony's is huawei's."""
     name = "huawei" if vendor == "harmony" else vendor
-    told = json.loads(
-        (fleet.runtime.settings.data_dir / "simulators" / f"{name}.json").read_bytes()
-    )
-    data = None if wanted is None else json.dumps(wanted).encode()
-    with urllib.request.urlopen(
-        f"{told['control']}/_sim/{action}", data=data, timeout=60
-    ) as answer:
-        return json.loads(answer.read())
+    return ask(told_by(fleet.runtime.settings.data_dir / "simulators", name), action, wanted)
 
 
 @contextlib.contextmanager
@@ -128,10 +121,11 @@ def register(
     **more: Any,
 ) -> str:
     """Registers a device; its token. settled: waits until the fleet has read it."""
+    platform = platform_of(vendor)
     data = device_of(
         user,
         device_id=device,
-        platform=platform_of(vendor),
+        platform=platform,
         vendor=vendor,
         business_id=business_id,
         token=token,

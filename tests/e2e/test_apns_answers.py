@@ -98,12 +98,8 @@ def test_a_410_counts_only_when_the_device_did_not_register_again_after_it(
     device = device_of(user, token=address)
     fleet.publish("device.registered", device, app=account.app, ts=ts)
     fleet.settled()
-    simulator(
-        fleet,
-        "apns",
-        "tokens",
-        {address: {"reason": "Unregistered", "timestamp_ms": ts + later_ms}},
-    )
+    told = {address: {"reason": "Unregistered", "timestamp_ms": ts + later_ms}}
+    simulator(fleet, "apns", "tokens", told)
     row = account.send(user)
     assert (row["decision"], codes(row)) == (decision, [("410", "Unregistered")])
     assert wait_for(lambda: account.state(user) == state, f"the device is {state}")
@@ -151,13 +147,9 @@ def test_what_wants_a_new_connection_gets_one(
 ) -> None:
     user, address = account.iphone()
     account.send(user)
+    status_body = f'{{"reason":"{reason}"}}'
     with operator.faults(
-        fleet,
-        "apns",
-        status=status,
-        status_share=1.0,
-        status_body=f'{{"reason":"{reason}"}}',
-        only_first=1,
+        fleet, "apns", status=status, status_share=1.0, status_body=status_body, only_first=1
     ):
         row = account.send(user)
     assert (row["decision"], codes(row)) == ("accepted", [(str(status), reason), ("200", "")])
@@ -261,10 +253,8 @@ def test_eight_processes_mint_one_provider_token_and_never_two_within_twenty_min
     assert len(told[0]) == len(moments)
     issued = sorted({_issued(one) for one in told[0]})
     assert all(later - earlier >= 1200 for earlier, later in itertools.pairwise(issued))
-    assert all(
-        0 <= int(moment) / 1000 - _issued(one) < 3600
-        for moment, one in zip(moments, told[0], strict=True)
-    )
+    pairs = zip(moments, told[0], strict=True)
+    assert all(0 <= int(moment) / 1000 - _issued(one) < 3600 for moment, one in pairs)
 
 
 def _issued(token: str) -> int:
@@ -277,16 +267,14 @@ def _issued(token: str) -> int:
 
 def test_the_whole_fleet_shows_apple_one_provider_token(fleet: Core, tmp_path: Path) -> None:
     before = time.time() // PROVIDER_TOKEN_S
-    account = Account(
-        fleet, tmp_path
-    )  # of its own: one that Apple called expired has another, of twenty minutes later
+    # of its own: one that Apple called expired has another, of twenty minutes later
+    account = Account(fleet, tmp_path)
     users = [account.iphone()[0] for _ in range(5)]
     assert {account.send(user)["decision"] for user in users} == {"accepted"}
     good(fleet, "credential", "check", account.app, "apns", "ios")  # another process
     seen = simulator(fleet, "apns", "stats")["distinct_jwts"][account.kid]
-    assert (
-        1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)
-    )  # one in each 40 minutes that this test has touched
+    # one in each 40 minutes that this test has touched
+    assert 1 <= seen <= 1 + (time.time() // PROVIDER_TOKEN_S - before)
 
 
 def test_an_expired_provider_token_is_answered_on_a_new_connection(
@@ -296,13 +284,9 @@ def test_an_expired_provider_token_is_answered_on_a_new_connection(
     and a refusal parks the lane.
     """
     user, _ = account.iphone()
+    status_body = '{"reason":"ExpiredProviderToken"}'
     with operator.faults(
-        fleet,
-        "apns",
-        status=403,
-        status_share=1.0,
-        status_body='{"reason":"ExpiredProviderToken"}',
-        only_first=1,
+        fleet, "apns", status=403, status_share=1.0, status_body=status_body, only_first=1
     ):
         row = account.send(user)
     found = (row["decision"], codes(row))

@@ -118,12 +118,9 @@ class Crowd:
         for user in to:
             message_id = f"m-{time.time_ns()}"
             conversation = {"type": kind, "id": f"s-{user}"}
+            of_push = {"ttl_s": 600, **push}
             data = self.house.message(
-                f"s-{user}",
-                user,
-                message_id=message_id,
-                conversation=conversation,
-                push={"ttl_s": 600, **push},
+                f"s-{user}", user, message_id=message_id, conversation=conversation, push=of_push
             )
             self.sent.setdefault(name, []).append(self._publish("message.stored", data))
             if every_s:
@@ -145,11 +142,8 @@ class Crowd:
         """Decided rows."""
         query = "SELECT count(decision) FROM ledger_all WHERE app = :app AND event_id = ANY(:ids)"
         with self.house.core.runtime.engine.connect() as connection:
-            return int(
-                connection.execute(
-                    text(query), {"app": self.house.app, "ids": self.sent[name]}
-                ).scalar_one()
-            )
+            given = {"app": self.house.app, "ids": self.sent[name]}
+            return int(connection.execute(text(query), given).scalar_one())
 
     def decided(self, name: str, seconds: float = 60.0) -> Counter[str]:
         """Decisions, once each message has one."""
@@ -174,11 +168,8 @@ class Crowd:
             "AND l.event_id = ANY(:ids)"
         )
         with self.house.core.runtime.engine.connect() as connection:
-            return dict(
-                connection.execute(text(query), {"app": self.house.app, "ids": self.sent[name]})
-                .mappings()
-                .one()
-            )
+            given = {"app": self.house.app, "ids": self.sent[name]}
+            return dict(connection.execute(text(query), given).mappings().one())
 
     def _publish(self, kind: str, data: dict[str, Any]) -> str:
         return self.house.core.publish(kind, data, app=self.house.app)
@@ -274,11 +265,8 @@ def test_three_ill_vendors_cost_the_others_nothing_and_their_pushes_leave_afterw
         crowd.chat(f"{vendor} beside", people)
     for vendor in well:
         assert crowd.decided(f"{vendor} beside") == Counter(accepted=CHATS), vendor
-        assert no_slower(crowd.p99_ms(f"{vendor} beside"), before[vendor]), (
-            vendor,
-            crowd.p99_ms(f"{vendor} beside"),
-            before[vendor],
-        )
+        calm = no_slower(crowd.p99_ms(f"{vendor} beside"), before[vendor])
+        assert calm, (vendor, crowd.p99_ms(f"{vendor} beside"), before[vendor])
     lane = stopped_lane(house, "honor")
     others = {name: crowd.people("honor", 10, name) for name in ("late", "call", "group", "bulk")}
     crowd.chat("honor bulk", others["bulk"], **MARKETING)
@@ -391,12 +379,8 @@ def test_a_vendor_that_bans_misclassed_traffic_finds_none(
         "xiaomi": "package",
     }
     simulator(fleet, vendor, "guard", {"ban": True})
-    simulator(
-        fleet,
-        vendor,
-        "accounts",
-        {"account": options[names[vendor]], "rights": sorted(lane.credential.rights)},
-    )
+    rights = sorted(lane.credential.rights)
+    simulator(fleet, vendor, "accounts", {"account": options[names[vendor]], "rights": rights})
     before = counted(fleet, vendor)
     people = crowd.people(vendor, len(MessageClass), "class")
     # What vivo takes by day only waits for its morning (test_hours.py has that clock).

@@ -29,8 +29,6 @@ def copy(sender: str, to: str, **more: Any) -> dict[str, Any]:
         "fromAccount": sender,
         "fromNick": "张三",
         "fromClientType": "IOS",
-    }
-    body |= {
         "msgTimestamp": str(now_ms()),
         "msgType": "TEXT",
         "body": "晚上开会",
@@ -40,13 +38,8 @@ def copy(sender: str, to: str, **more: Any) -> dict[str, Any]:
 
 
 def team(sender: str, members: list[str], **more: Any) -> dict[str, Any]:
-    return copy(
-        sender,
-        "t" + uuid.uuid4().hex[:6],
-        convType="TEAM",
-        tMembers=f"[{', '.join(members)}]",
-        **more,
-    )
+    group = "t" + uuid.uuid4().hex[:6]
+    return copy(sender, group, convType="TEAM", tMembers=f"[{', '.join(members)}]", **more)
 
 
 def told(house: House, body: dict[str, Any]) -> str:
@@ -233,10 +226,8 @@ def test_nim_do_not_disturb_holds_a_push_back(house: House) -> None:
     house.event("settings.updated", {"user": b, "dnd": ALWAYS})
     assert told(house, copy(a, b)) == "dnd"
     house.event("settings.updated", {"user": b, "dnd": None})
-    house.event(
-        "settings.updated",
-        {"user": b, "mute": {"conversation": {"type": "c2c", "id": a}, "mode": "all"}},
-    )
+    mute = {"conversation": {"type": "c2c", "id": a}, "mode": "all"}
+    house.event("settings.updated", {"user": b, "mute": mute})
     assert told(house, copy(a, b)) == "muted"
     assert house.pushes(address) == []
 
@@ -247,8 +238,9 @@ def test_nim_forced_push_goes_through_do_not_disturb(house: House) -> None:
     for user in (b, c, d):
         house.event("settings.updated", {"user": user, "dnd": ALWAYS})
     house.event("settings.updated", {"user": d, "blocked": [a]})
+    forced_ids = json.dumps([b, d])
     forced = {
-        "forcepushlist": json.dumps([b, d]),
+        "forcepushlist": forced_ids,
         "forcepushcontent": "请立即参会",
         "forcepushall": "false",
     }
@@ -275,14 +267,9 @@ def test_a_nim_recall_replaces_what_was_shown(house: House) -> None:
     address = house.register(b)
     body = copy(a, b, pushcontent="the secret", payload='{"sessionId":"s1"}')
     assert told(house, body) == "accepted"
+    msg_id = body["msgidServer"]
     house.callback(
-        {
-            "eventType": "7",
-            "from": a,
-            "to": b,
-            "msgId": body["msgidServer"],
-            "deleteTime": str(now_ms()),
-        }
+        {"eventType": "7", "from": a, "to": b, "msgId": msg_id, "deleteTime": str(now_ms())}
     )
     wait_for(lambda: len(house.pushes(address)) == 2, "the recall")
     first, recall = house.pushes(address)

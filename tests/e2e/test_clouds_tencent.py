@@ -79,10 +79,8 @@ def test_tencent_kicked_device_gets_no_push(town):
     user = town.person()
     town.register(user)
     android = town.register(user, "pixel", "fcm")
-    town.callback(
-        state_change(user, "Login", "Register", KickedDevice=[{"Platform": "Android"}]),
-        "OptPlatform=Android",
-    )
+    body = state_change(user, "Login", "Register", KickedDevice=[{"Platform": "Android"}])
+    town.callback(body, "OptPlatform=Android")
     (row,) = town.say(user)["recipients"]
     assert (row["device"], row["decision"]) == ("phone", "accepted")
     assert town.pushes(android, "fcm") == []
@@ -110,9 +108,8 @@ def test_tencent_repeated_callback_pushes_once(town):
     for _ in range(3):
         town.callback(body)
     assert decision(town.why(body["MsgKey"])) == "accepted"
-    assert (
-        decision(town.say(user, "another")) == "accepted"
-    )  # what came after the repeats is through, so they are too
+    # what came after the repeats is through, so they are too
+    assert decision(town.say(user, "another")) == "accepted"
     found = [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)]
     assert found == ["你好", "another"]
 
@@ -161,10 +158,8 @@ def test_tencent_expired_certificate_is_refused(town, tmp_path):
 def test_tencent_device_is_pushed_with_the_certificate_it_registered(town, tmp_path):
     assert town.add("apns", "15108", given=p12(tmp_path))[0] == 0
     one, two = town.person(), town.person()
-    first, second = (
-        town.register(one, business_id="15108"),
-        town.register(two, business_id="apns-1"),
-    )
+    first = town.register(one, business_id="15108")
+    second = town.register(two, business_id="apns-1")
     rows = [town.say(user)["recipients"][0] for user in (one, two)]
     found = [(row["business_id"], row["decision"]) for row in rows]
     assert found == [("15108", "accepted"), ("apns-1", "accepted")]
@@ -179,10 +174,8 @@ def test_tencent_one_p12_serves_both_environments_under_two_ids(town, tmp_path):
         town.add("apns", "both-dev", given=sandbox)[0],
     ] == [0, 0]
     one, two = town.person(), town.person()
-    tokens = [
-        town.register(one, business_id="both-prod"),
-        town.register(two, business_id="both-dev"),
-    ]
+    first = town.register(one, business_id="both-prod")
+    tokens = [first, town.register(two, business_id="both-dev")]
     assert [decision(town.say(user)) for user in (one, two)] == ["accepted", "accepted"]
     assert [town.push(token)["env"] for token in tokens] == ["production", "sandbox"]
 
@@ -245,12 +238,8 @@ def test_tencent_peer_push_reads_nick_colon_text(town, nick, words):
     user = town.person()
     token = town.register(user)
     sender = {"id": "ann"} | ({"nick": nick} if nick else {})
-    assert (
-        decision(
-            town.send(town.of_ann(user, sender=sender, elements=[{"type": "text", "text": "你好"}]))
-        )
-        == "accepted"
-    )
+    elements = [{"type": "text", "text": "你好"}]
+    assert decision(town.send(town.of_ann(user, sender=sender, elements=elements))) == "accepted"
     assert town.alert(token) == {"body": words}
 
 
@@ -267,11 +256,9 @@ def test_tencent_group_push_reads_card_or_nick_then_group_then_text(town, names,
     token = town.register(user)
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", user, "ann")
     conversation = {"type": "group", "id": group, "name": "产品组"}
+    sender = {"id": "ann", **names}
     data = town.of_ann(
-        None,
-        conversation=conversation,
-        sender={"id": "ann", **names},
-        elements=[{"type": "text", "text": "你好"}],
+        None, conversation=conversation, sender=sender, elements=[{"type": "text", "text": "你好"}]
     )
     told = town.send(data, rows=2)
     found = {row["user"]: row["decision"] for row in told["recipients"]}
@@ -297,13 +284,8 @@ def test_tencent_each_element_has_its_words(town):
         town.register(user, "en", lang="en-US"),
     ]
     for kind in ELEMENTS:
-        town.sent(
-            town.c2c(
-                user,
-                MsgBody=[{"MsgType": kind, "MsgContent": {"Desc": "none of it", "Title": "none"}}],
-            ),
-            rows=2,
-        )
+        elements = [{"MsgType": kind, "MsgContent": {"Desc": "none of it", "Title": "none"}}]
+        town.sent(town.c2c(user, MsgBody=elements), rows=2)
     shown = [
         [push["body"]["aps"]["alert"]["body"] for push in town.pushes(token)] for token in tokens
     ]
@@ -315,16 +297,8 @@ def test_tencent_elements_are_joined_without_separator(town):
     user = town.person()
     token = town.register(user)
     text = {"MsgType": "TIMTextElem", "MsgContent": {"Text": "看看这张:"}}
-    town.sent(
-        town.c2c(
-            user,
-            MsgBody=[
-                text,
-                {"MsgType": "TIMImageElem", "MsgContent": {}},
-                {**text, "MsgContent": {"Text": "怎么样"}},
-            ],
-        )
-    )
+    image = {"MsgType": "TIMImageElem", "MsgContent": {}}
+    town.sent(town.c2c(user, MsgBody=[text, image, {**text, "MsgContent": {"Text": "怎么样"}}]))
     assert town.alert(token) == {"body": "看看这张:[图片]怎么样"}
 
 
@@ -376,9 +350,8 @@ def test_tencent_desc_replaces_the_usual_text(town):
     assert shown(town, {"Desc": "张伟:看这里"})["body"]["aps"]["alert"] == {"body": "张伟:看这里"}
     user = town.person()
     token = town.register(user)
-    town.send(
-        town.of_ann(user, push={"display": {"body": "看这里"}})
-    )  # with a nick in the event: still none before it
+    # with a nick in the event: still none before it
+    town.send(town.of_ann(user, push={"display": {"body": "看这里"}}))
     assert town.alert(token) == {"body": "看这里"}
 
 
@@ -478,12 +451,8 @@ def _anywhere(value: Any, key: str) -> Any:
 def test_tencent_extension_reaches_each_vendors_click_data(town):
     user = town.person()
     tokens = {vendor.value: town.register(user, f"d-{vendor}", vendor) for vendor in Vendor}
-    town.sent(
-        town.c2c(
-            user, offlinePushInfo={"title": "t", "description": "说明文字", "extension": ENTITY}
-        ),
-        rows=len(tokens),
-    )
+    block = {"title": "t", "description": "说明文字", "extension": ENTITY}
+    town.sent(town.c2c(user, offlinePushInfo=block), rows=len(tokens))
     got = {
         vendor: CLICK[vendor](town.push(token, vendor)["body"]) for vendor, token in tokens.items()
     }
@@ -505,19 +474,13 @@ def test_tencent_js_push_block_reaches_the_phone(town):
         assert seen == ("哈哈哈", "发来一条消息", "tuikit")
     user = town.person()
     town.register(user)
-    assert (
-        decision(town.sent(town.c2c(user, offlinePushInfo={**block, "disablePush": True})))
-        == "push_disabled"
-    )
+    disabled = {**block, "disablePush": True}
+    assert decision(town.sent(town.c2c(user, offlinePushInfo=disabled))) == "push_disabled"
 
 
 def test_tencent_oppo_channel_id_reaches_oppo(town):
-    assert (
-        shown(town, {"AndroidInfo": {"OPPOChannelID": "im_group"}}, "oppo")["body"]["notification"][
-            "channel_id"
-        ]
-        == "im_group"
-    )
+    block = {"AndroidInfo": {"OPPOChannelID": "im_group"}}
+    assert shown(town, block, "oppo")["body"]["notification"]["channel_id"] == "im_group"
 
 
 def test_tencent_test_push_shows_each_step(town):
@@ -577,9 +540,8 @@ def test_tencent_vivo_class_follows_the_right(town):
     row, got = classed(town, "vivo", True)
     found = (row["decision"], got["body"]["classification"], got["body"]["category"])
     assert found == ("accepted", 1, "IM")
-    if (
-        7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22
-    ):  # operational messages wait for the morning
+    # operational messages wait for the morning
+    if 7 <= datetime.datetime.now(ZoneInfo("Asia/Shanghai")).hour < 22:
         row, got = classed(town, "vivo", False)
         assert (row["decision"], got["body"]["classification"]) == ("accepted", 0)
 

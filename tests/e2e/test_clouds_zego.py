@@ -20,11 +20,8 @@ pytestmark = [pytest.mark.e2e]
 @pytest.fixture(scope="module")
 def house(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> House:
     house = House(fleet, Path(tmp_path_factory.mktemp("zego")), "zego")
-    preset = {
-        "sound": {"ios": "chime.caf"},
-        "fcm": {"channel_id": "im-preset"},
-        "huawei": {"channel_id": "hw-preset"},
-    }
+    channel = {"channel_id": "im-preset"}
+    preset = {"sound": {"ios": "chime.caf"}, "fcm": channel, "huawei": {"channel_id": "hw-preset"}}
     fleet.runtime.strategies.add(house.app, "chat_default", preset)
     fleet.runtime.strategies.add(house.app, "ring", {"push_type": "voip"})
     house.changed()
@@ -44,8 +41,6 @@ def peer(
         "nonce": "350171",
         "timestamp": now_ms() // 1000,
         "from_user_id": sender,
-    }
-    body |= {
         "conv_type": 0,
         "conv_id": to,
         "msg_type": 1,
@@ -204,10 +199,8 @@ def test_zego_resources_id_picks_its_preset(house: House) -> None:
         house.why(body["msg_id"], 2)
     found = [push["body"]["aps"]["sound"] for push in house.pushes(address)]
     assert found == ["chime.caf", "default", "default"]
-    channels = [
-        push["body"]["android"]["notification"].get("channel_id")
-        for push in house.pushes(droid, "fcm")
-    ]
+    pushes = house.pushes(droid, "fcm")
+    channels = [push["body"]["android"]["notification"].get("channel_id") for push in pushes]
     assert channels == ["im-preset", None, None]
 
 
@@ -229,11 +222,8 @@ def test_zego_group_message_is_pushed_to_absent_members(house: House) -> None:
     house.core.presence(house.app, b, "phone", "foreground")
     group = "g" + uuid.uuid4().hex[:6]
     house.core.redis.sadd(f"im:members:{{{house.app}:{group}}}", a, b, c, d)
-    body = {
-        **peer(house, a, group),
-        "conv_type": 2,
-        "OfflinePush": {"Enable": 1, "Title": "家", "Content": "妈妈今天生日🎂"},
-    }
+    block = {"Enable": 1, "Title": "家", "Content": "妈妈今天生日🎂"}
+    body = {**peer(house, a, group), "conv_type": 2, "OfflinePush": block}
     house.callback(body)
     found = house.decisions(body["msg_id"], 4)
     assert found == {a: "sender", b: "online", c: "accepted", d: "no_device"}

@@ -42,12 +42,8 @@ def certificate(
 ) -> x509.Certificate:
     """As Apple's: the bundle id in the subject, the list of topics, a mark for each environment."""
     now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services"),
-            x509.NameAttribute(NameOID.USER_ID, TOPIC),
-        ]
-    )
+    common_name = x509.NameAttribute(NameOID.COMMON_NAME, "Apple Push Services")
+    name = x509.Name([common_name, x509.NameAttribute(NameOID.USER_ID, TOPIC)])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - DAY).not_valid_after(now + 30 * DAY)
     for mark in marks:
@@ -187,13 +183,9 @@ def test_the_command_itself_ends_with_exit_code_2_and_one_line(
 ) -> None:
     command = [sys.executable, "-m", "workers", "credential", "add", "--app", tenant]
     environ = {**os.environ, "PUSHFLEET_DATA_DIR": str(fleet.runtime.settings.data_dir)}
+    argv = [*command, *options(files, f"{P12} --p12 @p12 --password-file @wrong")]
     ended = subprocess.run(
-        [*command, *options(files, f"{P12} --p12 @p12 --password-file @wrong")],
-        capture_output=True,
-        text=True,
-        env=environ,
-        timeout=60,
-        check=False,
+        argv, capture_output=True, text=True, env=environ, timeout=60, check=False
     )
     assert ended.returncode == 2
     assert ended.stdout == ""
@@ -202,9 +194,8 @@ def test_the_command_itself_ends_with_exit_code_2_and_one_line(
 
 def x509_of(path: Path) -> x509.Certificate:
     """The certificate of an old export, encrypted as Keychain does it: RC2 with 40 bits."""
-    assert (
-        b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()
-    )  # pbeWithSHAAnd40BitRC2-CBC
+    # pbeWithSHAAnd40BitRC2-CBC
+    assert b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06" in path.read_bytes()
     _, found, _ = pkcs12.load_key_and_certificates(path.read_bytes(), b"geheim")
     assert found
     return found
@@ -232,10 +223,8 @@ def test_certificates_speak_for_themselves_in_both_environments(fleet: Core, fil
     old = f"--p12 {KEYCHAIN} --password-file @keychain --env production"
     apns(fleet, app, files, "keychain", old)
     keychain = f"{x509_of(KEYCHAIN).serial_number:x}"
-    lines = {
-        name: push_by(fleet, app, name, start + token("apns")[4:])
-        for name, start in (("prod", "9c0d"), ("dev", "5a4d"), ("keychain", "a1b2"))
-    }
+    starts = (("prod", "9c0d"), ("dev", "5a4d"), ("keychain", "a1b2"))
+    lines = {name: push_by(fleet, app, name, start + token("apns")[4:]) for name, start in starts}
     assert {name: (line["account"], line["env"]) for name, line in lines.items()} == {
         "prod": (files.serials["p12"], "production"),
         "dev": (files.serials["p12"], "sandbox"),
@@ -293,29 +282,14 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
     for name, words in (("seen_first", f"\t{secret}\r\n"), ("seen_next", rotated)):
         files.text(name, words)
     with Watch(fleet) as watch:
-        said = [
-            good(
-                fleet,
-                "credential",
-                "add",
-                *options(
-                    files,
-                    f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h",
-                ),
-            )
-        ]
+        given = f"huawei --app-id 1 --app-secret-file @seen_first --app {app} --business-id h"
+        said = [good(fleet, "credential", "add", *options(files, given))]
         apns(fleet, app, files, "ios", "--p12 @p12 --password-file @password")
         address = operator.register(fleet, app, "u2", "huawei", "h", token("huawei"))
         assert send(fleet, app, "u2")["decision"] == "accepted"
         assert fleet.pushes_to("huawei", address)
-        said.append(
-            good(
-                fleet,
-                "credential",
-                "rotate",
-                *options(files, f"{app} huawei h --app-secret-file @seen_next"),
-            )
-        )
+        given = f"{app} huawei h --app-secret-file @seen_next"
+        said.append(good(fleet, "credential", "rotate", *options(files, given)))
         took_effect()
         assert send(fleet, app, "u2")["decision"] == "accepted"
         said += [
@@ -354,12 +328,8 @@ def _credentials_table(fleet: Core) -> bytes:
 
 def versions(fleet: Core, app: str) -> list[int]:
     with fleet.runtime.engine.connect() as connection:
-        return [
-            row[0]
-            for row in connection.execute(
-                text("SELECT version FROM credentials WHERE app = :app ORDER BY 1"), {"app": app}
-            )
-        ]
+        query = text("SELECT version FROM credentials WHERE app = :app ORDER BY 1")
+        return [row[0] for row in connection.execute(query, {"app": app})]
 
 
 def test_a_rotated_key_takes_over_while_the_old_one_lives_on(fleet: Core, files: Files) -> None:
@@ -487,14 +457,8 @@ def test_check_asks_the_vendor_and_says_what_it_said(
 def test_check_of_a_wrong_secret_is_a_no(fleet: Core, files: Files) -> None:
     app = operator.new_app(fleet)
     files.text("wrong_secret", "wrong-secret")
-    good(
-        fleet,
-        "credential",
-        "add",
-        *options(
-            files, f"huawei --app-id 1 --app-secret-file @wrong_secret --app {app} --business-id h"
-        ),
-    )
+    given = f"huawei --app-id 1 --app-secret-file @wrong_secret --app {app} --business-id h"
+    good(fleet, "credential", "add", *options(files, given))
     code, out, err = cli(fleet, "credential", "check", app, "huawei", "h")
     assert (code, out) == (1, "")
     assert "credential_refused" in err

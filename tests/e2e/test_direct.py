@@ -28,17 +28,10 @@ def direct(vendor: str = "apns", token: str | None = None, **more: Any) -> dict[
     }
     target["platform"] = platform_of(vendor)
     target |= more.pop("target", {})
-    base = {
-        "target": target,
-        "message_id": "d-" + uuid.uuid4().hex,
-        "elements": [{"type": "text", "text": "the first words"}],
-    }
-    return {
-        **base,
-        "sender": {"id": "ann", "nick": "Ann"},
-        "conversation": {"type": "c2c", "id": "ann"},
-        **more,
-    }
+    elements = [{"type": "text", "text": "the first words"}]
+    base = {"target": target, "message_id": "d-" + uuid.uuid4().hex, "elements": elements}
+    sender = {"id": "ann", "nick": "Ann"}
+    return {**base, "sender": sender, "conversation": {"type": "c2c", "id": "ann"}, **more}
 
 
 def send(house: House, data: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -81,10 +74,8 @@ def test_presence_and_settings_of_the_tokens_name_do_not_matter(house: House) ->
     data = direct(push={"gate": {"require_friend": True}})
     target = data["target"]
     name = token_user("apns", target["business_id"], target["token"])
-    house.event(
-        "settings.updated",
-        {"user": name, "blocked": ["ann"], "dnd": {"start": "00:00", "end": "00:00"}},
-    )
+    dnd = {"start": "00:00", "end": "00:00"}
+    house.event("settings.updated", {"user": name, "blocked": ["ann"], "dnd": dnd})
     house.core.presence(house.app, name, "", "foreground")
     assert house.one(send(house, data))["decision"] == "accepted"
 
@@ -146,11 +137,8 @@ def test_a_wake_is_no_banner_where_everything_is_shown(
 
 
 def test_a_clear_wakes_the_app_and_shows_nothing(house: House) -> None:
-    data = direct(
-        kind="clear",
-        push={"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}},
-        elements=[],
-    )
+    wishes = {"badge": {"mode": "set", "value": 0}, "data": {"payload": {"type": "clear"}}}
+    data = direct(kind="clear", push=wishes, elements=[])
     assert house.one(send(house, data))["decision"] == "accepted"
     push = house.push(data["target"]["token"])
     assert push["body"] == {"aps": {"content-available": 1, "badge": 0}, "type": "clear"}

@@ -85,22 +85,16 @@ def tencent_query(
 def signed(sample: dict[str, Any], raw: bytes) -> tuple[str, dict[str, str]]:
     """(query, headers) of a sample as its cloud sends it now."""
     if sample["d"] == "tencent":
-        kept = [
-            pair
-            for pair in sample["query"].split("&")
-            if not pair.startswith(("RequestTime=", "Sign="))
-        ]
+        pairs = sample["query"].split("&")
+        kept = [pair for pair in pairs if not pair.startswith(("RequestTime=", "Sign="))]
         when = str(int(time.time()))
         return "?" + "&".join(
             [*kept, f"RequestTime={when}", f"Sign={tencent_sign('demo-token', when)}"]
         ), {}
     if sample["d"] == "nim":
         md5, cur_time = nim_md5(raw), str(int(time.time() * 1000))
-        headers = {
-            "MD5": md5,
-            "CurTime": cur_time,
-            "CheckSum": nim_checksum("demo-app-secret", md5, cur_time),
-        }
+        check_sum = nim_checksum("demo-app-secret", md5, cur_time)
+        headers = {"MD5": md5, "CurTime": cur_time, "CheckSum": check_sum}
         return f"?app={sample['app']}", headers
     return "", {}
 
@@ -112,11 +106,8 @@ def test_a_sample_gives_the_events_that_it_should(
     raw = (DATA / sample["file"]).read_bytes()
     expected = json.loads((DATA / sample["file"].replace(".json", ".expected.json")).read_text())
     query, headers = signed(sample, raw)
-    answer = caught.post(
-        f"/callbacks/{sample['d']}{query}",
-        content=raw,
-        headers={"content-type": "application/json", **headers},
-    )
+    headers = {"content-type": "application/json", **headers}
+    answer = caught.post(f"/callbacks/{sample['d']}{query}", content=raw, headers=headers)
     assert answer.status_code == 200, answer.text
     entries: Any = clouds.core.redis.xrange(CAUGHT)
     ((entry_id, fields),) = entries
@@ -136,11 +127,8 @@ def test_a_sample_gives_the_events_that_it_should(
 def post(
     door: httpx.Client, cloud: str, body: bytes, query: str = "", **headers: str
 ) -> httpx.Response:
-    return door.post(
-        f"/callbacks/{cloud}{query}",
-        content=body,
-        headers={"content-type": "application/json", **headers},
-    )
+    headers = {"content-type": "application/json", **headers}
+    return door.post(f"/callbacks/{cloud}{query}", content=body, headers=headers)
 
 
 def tencent_body(text: str = "hi") -> bytes:
@@ -207,28 +195,19 @@ def test_zego_percent_encoded_or_as_a_form(clouds: Clouds, door: httpx.Client) -
     app = clouds.apps["zego"]
     assert post(door, "zego", quote(zego_body(app).decode()).encode()).status_code == 200
     form = urlencode(json.loads(zego_body(app))).encode()
-    assert (
-        post(
-            door, "zego", form, **{"content-type": "application/x-www-form-urlencoded"}
-        ).status_code
-        == 200
-    )
+    as_form = {"content-type": "application/x-www-form-urlencoded"}
+    assert post(door, "zego", form, **as_form).status_code == 200
     field = urlencode({"data": zego_body(app).decode()}).encode()
-    assert (
-        post(
-            door, "zego", field, **{"content-type": "application/x-www-form-urlencoded"}
-        ).status_code
-        == 200
-    )
+    as_form = {"content-type": "application/x-www-form-urlencoded"}
+    assert post(door, "zego", field, **as_form).status_code == 200
 
 
 def test_a_signature_of_zegos_brings_one_body(clouds: Clouds, door: httpx.Client) -> None:
     app = clouds.apps["zego"]
     first = zego_body(app, "n" + uuid.uuid4().hex[:8])
     assert post(door, "zego", first).status_code == 200
-    assert (
-        post(door, "zego", first).status_code == 200
-    )  # its retry, as its answer may have been lost
+    # its retry, as its answer may have been lost
+    assert post(door, "zego", first).status_code == 200
     other = json.dumps({**json.loads(first), "user_id": "somebody else"}).encode()
     assert post(door, "zego", other).status_code == 401
     assert post(door, "zego", zego_body(app, signature="0" * 40)).status_code == 401
@@ -244,9 +223,8 @@ def test_nim_signs_the_bytes(clouds: Clouds, door: httpx.Client) -> None:
     raw = json.dumps({"eventType": "2", "accid": "a", "x": "你好"}, ensure_ascii=False).encode()
     found = post(door, "nim", raw, f"?app={clouds.apps['nim']}", **nim_headers(raw)).status_code
     assert found == 200
-    assert (
-        post(door, "nim", raw, **nim_headers(raw)).status_code == 200
-    )  # its secret tells whose it is
+    # its secret tells whose it is
+    assert post(door, "nim", raw, **nim_headers(raw)).status_code == 200
     assert post(door, "nim", raw + b" ", **nim_headers(raw)).status_code == 401
     assert post(door, "nim", raw, **nim_headers(raw, "another")).status_code == 401
     assert post(door, "nim", raw).status_code == 401

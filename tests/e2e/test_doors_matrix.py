@@ -60,8 +60,6 @@ def notification(
         "room_id": "!r:hs",
         "type": "m.room.message",
         "sender": "@ann:hs",
-    }
-    base |= {
         "sender_display_name": "Ann",
         "content": {"msgtype": "m.text", "body": "hello"},
         "prio": "high",
@@ -154,16 +152,11 @@ def test_a_base64_pushkey_is_the_same_token(house: House, door: httpx.Client) ->
 
 def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
-    default = {
-        "aps": {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}},
-        "cs": "x",
-    }
+    aps = {"mutable-content": 1, "alert": {"loc-key": "Notification", "loc-args": []}}
+    default = {"aps": aps, "cs": "x"}
+    device = {"data": {"default_payload": default}}
     body = notification(
-        house,
-        token,
-        type="m.room.encrypted",
-        content={"ciphertext": "zzz"},
-        device={"data": {"default_payload": default}},
+        house, token, type="m.room.encrypted", content={"ciphertext": "zzz"}, device=device
     )
     post(door, body)
     assert told(house, body)["decision"] == "accepted"
@@ -176,13 +169,8 @@ def test_an_encrypted_message_has_the_apps_own_words(house: House, door: httpx.C
 
 def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
-    body = notification(
-        house,
-        token,
-        device={
-            "data": {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}
-        },
-    )
+    data = {"format": "event_id_only", "default_payload": {"aps": {"mutable-content": 1}}}
+    body = notification(house, token, device={"data": data})
     for name in ("sender", "sender_display_name", "type", "content"):
         del body["notification"][name]
     post(door, body)
@@ -196,21 +184,8 @@ def test_event_id_only_carries_ids_and_no_badge_of_ours(house: House, door: http
 def test_read_elsewhere_is_a_badge_alone(house: House, door: httpx.Client) -> None:
     token = device_token("apns")
     device = {"app_id": f"{house.app}.apns-1", "pushkey": token, "pushkey_ts": 1, "tweaks": {}}
-    assert (
-        post(
-            door,
-            {
-                "notification": {
-                    "id": "",
-                    "type": None,
-                    "sender": "",
-                    "counts": {"unread": 0},
-                    "devices": [device],
-                }
-            },
-        )
-        == []
-    )
+    empty = {"id": "", "type": None, "sender": "", "counts": {"unread": 0}, "devices": [device]}
+    assert post(door, {"notification": empty}) == []
     wait_for(lambda: house.pushes(token), "the badge")
     assert house.push(token)["body"] == {"aps": {"badge": 0}}
 
@@ -220,13 +195,8 @@ def test_a_call_rings_for_its_lifetime_by_the_pusher_for_calls(
 ) -> None:
     token = device_token("apns")
     before = now_ms()
-    body = notification(
-        house,
-        token,
-        "ios-other",
-        type="m.call.invite",
-        content={"call_id": "c", "lifetime": 30_000},
-    )
+    content = {"call_id": "c", "lifetime": 30_000}
+    body = notification(house, token, "ios-other", type="m.call.invite", content=content)
     post(door, body)
     row = told(house, body)
     assert (row["decision"], row["class"]) == ("accepted", "call")
@@ -321,12 +291,8 @@ def test_what_can_be_nobodys_token_is_rejected_at_once(
 
 
 def test_a_key_confines_to_its_tenant(house: House, door: httpx.Client) -> None:
-    assert (
-        door.post(
-            "/_matrix/push/v1/notify?k=wrong", json=notification(house, device_token("apns"))
-        ).status_code
-        == 401
-    )
+    body = notification(house, device_token("apns"))
+    assert door.post("/_matrix/push/v1/notify?k=wrong", json=body).status_code == 401
     assert door.get("/_matrix/push/v1/notify").json() == {"pushfleet": {"gateway": "matrix"}}
 
 

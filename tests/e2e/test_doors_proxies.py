@@ -30,11 +30,8 @@ KNOWN = 400
 @pytest.fixture(scope="module")
 def town(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
     made = Town(fleet, Path(tmp_path_factory.mktemp("accounts")), vendors=("apns", "fcm", "huawei"))
-    for vendor, platform, number in (
-        ("apns", "apple_rn", "1"),
-        ("fcm", "android_rn", "2"),
-        ("huawei", "harmony_rn", "3"),
-    ):
+    phones = (("apns", "apple_rn", "1"), ("fcm", "android_rn", "2"), ("huawei", "harmony_rn", "3"))
+    for vendor, platform, number in phones:
         assert made.add(vendor, f"{vendor}-mm", "--alias", platform, "--alias", number)[0] == 0
     made.changed()
     return made
@@ -146,14 +143,10 @@ def test_gorush_async_answers_at_once_and_a_notif_id_is_pushed_once(
 ) -> None:
     token, notif_id = device_token("huawei"), uuid.uuid4().hex
     for _ in range(2):
-        answer = door.post(
-            f"{base}/push",
-            json={
-                "notifications": [
-                    {"tokens": [token], "platform": 3, "message": "hello", "notif_id": notif_id}
-                ]
-            },
-        )
+        notifications = [
+            {"tokens": [token], "platform": 3, "message": "hello", "notif_id": notif_id}
+        ]
+        answer = door.post(f"{base}/push", json={"notifications": notifications})
         assert answer.json() == {"success": "ok", "counts": 1, "logs": []}
     town.core.why(notif_id, town.app)
     afterwards(3, lambda: len(town.core.pushes_to("huawei", token)) == 1, "a notif_id, one push")

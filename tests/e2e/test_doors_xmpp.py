@@ -102,12 +102,8 @@ class ComponentServer:
         )
 
     def register(self, token: str, **more: Any) -> dict[str, str]:
-        answer = self.command(
-            "register-push-apns",
-            token=token,
-            device_id=more.pop("device_id", uuid.uuid4().hex),
-            **more,
-        )
+        device_id = more.pop("device_id", uuid.uuid4().hex)
+        answer = self.command("register-push-apns", token=token, device_id=device_id, **more)
         assert answer.attrs["type"] == "result", answer.write()
         return fields_of(answer.find(f"{{{COMMANDS}}}command", f"{{{FORMS}}}x"))
 
@@ -129,11 +125,8 @@ def summary(body: str, sender: str = "ann@example.org/laptop") -> str:
         "last-message-sender": sender,
         "last-message-body": body,
     }
-    return (
-        "<x xmlns='jabber:x:data'>"
-        + "".join(f"<field var='{k}'><value>{v}</value></field>" for k, v in fields.items())
-        + "</x>"
-    )
+    inside = "".join(f"<field var='{k}'><value>{v}</value></field>" for k, v in fields.items())
+    return "<x xmlns='jabber:x:data'>" + inside + "</x>"
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +143,8 @@ def server(
     secret = Path(tmp_path_factory.mktemp("secret")) / "secret"
     secret.write_text("the secret\n")
     made = ComponentServer("the secret")
-    given = [
-        "--server",
-        f"127.0.0.1:{made.port}",
-        "--component",
-        "push.example.org",
-        "--secret-file",
-        str(secret),
-    ]
+    address = f"127.0.0.1:{made.port}"
+    given = ["--server", address, "--component", "push.example.org", "--secret-file", str(secret)]
     assert town.command("app", "xmpp", town.app, *given)[0] == 0
     runtime, stop = Runtime(dataclasses.replace(fleet.runtime.settings)), threading.Event()
     thread = threading.Thread(target=serve, args=(runtime, stop))
@@ -312,10 +299,8 @@ def test_cancel_is_for_what_is_dead_and_for_nothing_else(
 def test_a_node_that_this_database_does_not_know_waits(town: Town, server: ComponentServer) -> None:
     told = server.register(device_token("apns"))
     with town.core.runtime.engine.begin() as connection:
-        connection.execute(
-            text("DELETE FROM settings WHERE app = :app AND field = 'registration'"),
-            {"app": town.app},
-        )
+        query = text("DELETE FROM settings WHERE app = :app AND field = 'registration'")
+        connection.execute(query, {"app": town.app})
     assert kind_of(server.publish(told)) == ("wait", "resource-constraint")
 
 

@@ -67,14 +67,9 @@ def typed(clone: Path, commands: str) -> str:
     own["PATH"] = os.pathsep.join(
         one for one in os.environ["PATH"].split(os.pathsep) if one != here
     )
+    argv = ["bash", "-e", "-o", "pipefail", "-c", commands]
     done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", commands],
-        check=False,
-        cwd=clone,
-        env=own,
-        capture_output=True,
-        text=True,
-        timeout=120,
+        argv, check=False, cwd=clone, env=own, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout

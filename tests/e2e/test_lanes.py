@@ -78,16 +78,10 @@ def fcm(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     del push_id  # FCM has no field for it
     body, android = line["body"], line["body"]["android"]
     assert android["priority"] == "HIGH"
-    told = {
-        "ext": body["data"]["ext"],
-        "k": body["data"]["k"],
-        "title": body["notification"]["title"],
-    }
-    return {
-        **told,
-        "ttl_s": int(android["ttl"].removesuffix("s")),
-        "screen": android["notification"]["tag"],
-    }
+    title = body["notification"]["title"]
+    told = {"ext": body["data"]["ext"], "k": body["data"]["k"], "title": title}
+    ttl_s = int(android["ttl"].removesuffix("s"))
+    return {**told, "ttl_s": ttl_s, "screen": android["notification"]["tag"]}
 
 
 def huawei(line: dict[str, Any], push_id: str) -> dict[str, Any]:
@@ -139,12 +133,8 @@ def xiaomi(line: dict[str, Any], push_id: str) -> dict[str, Any]:
     found = (body["extra.channel_id"], body["extra.template_id"], line["class"])
     assert found == ("100", "Tchat", "private")
     ttl_s = int(body["time_to_live"]) / 1000
-    return {
-        **_click(body["payload"]),
-        "title": body["title"],
-        "ttl_s": ttl_s,
-        "screen": body["notify_id"],
-    }
+    screen = body["notify_id"]
+    return {**_click(body["payload"]), "title": body["title"], "ttl_s": ttl_s, "screen": screen}
 
 
 def oppo(line: dict[str, Any], push_id: str) -> dict[str, Any]:
@@ -212,19 +202,14 @@ def test_an_accepted_push_has_the_contracts_wire_form(
 ) -> None:
     app, _ = lanes
     user, address = person(fleet, app, vendor)
-    push = {
-        "data": {"ext": EXT, "payload": {"k": "v"}},
-        "display": {"title": "张三"},
-        "ttl_s": TTL_S,
-    }
+    data = {"ext": EXT, "payload": {"k": "v"}}
+    push = {"data": data, "display": {"title": "张三"}, "ttl_s": TTL_S}
     rows = [send(fleet, app, user, push=push) for _ in range(2)]
     found = [(row["decision"], row["vendor"], row["class_sent"], row["downgraded"]) for row in rows]
     assert found == [("accepted", vendor, "chat", False)] * 2
     lines = received(fleet, vendor, address)
-    told = [
-        WIRE[vendor](line, row["push_id"].replace("-", ""))
-        for line, row in zip(lines, rows, strict=True)
-    ]
+    pairs = zip(lines, rows, strict=True)
+    told = [WIRE[vendor](line, row["push_id"].replace("-", "")) for line, row in pairs]
     for one in told:
         assert (one["ext"], one["k"], one["title"]) == (EXT, "v", "张三")
         assert TTL_S - 20 <= one["ttl_s"] <= TTL_S
@@ -272,18 +257,12 @@ def recall(
     """A message with telling words is shown, then recalled: (the record's lines, the row) once the
     afterthought stands in the row.
     """
-    data = operator.message(
-        user,
-        elements=[{"type": "text", "text": "geheime Worte"}],
-        sender={"id": "u1", "nick": "Zacharias"},
-    )
+    elements = [{"type": "text", "text": "geheime Worte"}]
+    data = operator.message(user, elements=elements, sender={"id": "u1", "nick": "Zacharias"})
     fleet.publish("message.stored", data, app=app)
     assert fleet.why(data["message_id"], app)["recipients"][0]["decision"] == "accepted"
-    fleet.publish(
-        "message.recalled",
-        {"message_id": data["message_id"], "conversation": data["conversation"]},
-        app=app,
-    )
+    recall = {"message_id": data["message_id"], "conversation": data["conversation"]}
+    fleet.publish("message.recalled", recall, app=app)
     row = row_of(
         fleet,
         app,
@@ -333,12 +312,8 @@ def key_known(fleet: Core, vendor: str, options: list[str], folder: Path) -> lis
     pem = public_pem(load_pem_private_key(given["private_key"].encode(), None))
     if vendor == "fcm":
         given["client_email"] = f"{uuid.uuid4().hex}@demo-im-project.iam.gserviceaccount.com"
-        operator.simulator(
-            fleet,
-            vendor,
-            "accounts",
-            {"client_email": given["client_email"], "public_key_pem": pem},
-        )
+        account = {"client_email": given["client_email"], "public_key_pem": pem}
+        operator.simulator(fleet, vendor, "accounts", account)
     else:
         given["project_id"] = str(uuid.uuid4().int)[:12]
         operator.simulator(
@@ -455,10 +430,8 @@ def test_a_refused_account_stops_its_own_lane_only_and_drains_by_itself_when_cur
     fleet: Core, lanes: Lanes, tmp_path: Path
 ) -> None:
     """Three at once at one tenant, six at another."""
-    both = [
-        Refused(fleet, lanes[1], wrong, tmp_path / str(number))
-        for number, wrong in enumerate((THREE, SIX))
-    ]
+    wrongs = enumerate((THREE, SIX))
+    both = [Refused(fleet, lanes[1], wrong, tmp_path / str(number)) for number, wrong in wrongs]
     for one in both:
         one.stops_its_own_lanes_only()
     held_ms = now_ms()

@@ -81,10 +81,8 @@ def test_a_mention_of_all_reaches_those_who_muted_all_but_mentions(house: House)
     a, b, c = house.people(3)
     for user, mode in ((b, "mention"), (c, "all")):
         house.register(user)
-        house.event(
-            "settings.updated",
-            {"user": user, "mute": {"conversation": {"type": "group", "id": "loud"}, "mode": mode}},
-        )
+        mute = {"conversation": {"type": "group", "id": "loud"}, "mode": mode}
+        house.event("settings.updated", {"user": user, "mute": mute})
     plain, everybody = (
         group_message(house, a, "loud", recipients=[b, c], mentions=who) for who in ([], ["@all"])
     )
@@ -135,11 +133,8 @@ def test_every_member_of_a_large_group_has_one_row_and_one_push(house: House) ->
     seen = Counter(decided[user] for user in members)
     assert seen == {"accepted": DEVICES, "no_device": GROUP - DEVICES}
     assert decided[sender] == "sender"
-    pushed = Counter(
-        line["token"]
-        for line in house.core.record("apns")
-        if line["collapse_id"] == data["message_id"]
-    )
+    lines = house.core.record("apns")
+    pushed = Counter(line["token"] for line in lines if line["collapse_id"] == data["message_id"])
     assert pushed == dict.fromkeys(tokens.values(), 1)
 
 

@@ -94,10 +94,8 @@ def window(zone: str, begins_min: int, ends_min: int) -> dict[str, str]:
     import zoneinfo
 
     now = datetime.datetime.now(zoneinfo.ZoneInfo(zone))
-    clock = [
-        (now + datetime.timedelta(minutes=minutes)).strftime("%H:%M")
-        for minutes in (begins_min, ends_min)
-    ]
+    window = (begins_min, ends_min)
+    clock = [(now + datetime.timedelta(minutes=minutes)).strftime("%H:%M") for minutes in window]
     return {"start": clock[0], "end": clock[1]}
 
 
@@ -195,11 +193,8 @@ def test_an_older_setting_that_comes_late_changes_nothing(town: Town) -> None:
     town.register(user)
     ts = now_ms()
     town.event("settings.updated", {"user": user, "dnd": None, "mute": None, "blocked": []}, ts=ts)
-    late = {
-        "dnd": {"start": "00:00", "end": "00:00"},
-        "mute": {"conversation": ANN, "mode": "all"},
-        "blocked": ["ann"],
-    }
+    mute = {"conversation": ANN, "mode": "all"}
+    late = {"dnd": {"start": "00:00", "end": "00:00"}, "mute": mute, "blocked": ["ann"]}
     town.event("settings.updated", {"user": user, **late}, ts=ts - 1000)
     assert decision(town.send(town.of_ann(user))) == "accepted"
 
@@ -244,10 +239,8 @@ def test_a_forced_push_reaches_those_in_its_list_with_its_own_text(town: Town) -
         town.event("settings.updated", {"user": people[name], **wish})
     town.core.redis.sadd(f"im:members:{{{town.app}:{group}}}", *people.values())
     listed = [people[name] for name in ("muted", "window", "blocks")]
-    push = {
-        "force": {"on": True, "ids": listed, "body": "紧急通知"},
-        "display": {"body": "普通通知"},
-    }
+    force = {"on": True, "ids": listed, "body": "紧急通知"}
+    push = {"force": force, "display": {"body": "普通通知"}}
     told = town.send(town.of_ann(None, conversation=conversation, push=push), rows=5)
     decisions = {row["user"]: row["decision"] for row in told["recipients"]}
     wanted = {

@@ -73,16 +73,14 @@ class Scene:
             "fromNick": "Ann",
             "msgType": "TEXT",
         }
-        self.cloud(
-            "nim",
-            {
-                **body,
-                "msgTimestamp": str(now_ms()),
-                "msgidServer": identity,
-                "body": "hello",
-                **more,
-            },
-        )
+        body = {
+            **body,
+            "msgTimestamp": str(now_ms()),
+            "msgidServer": identity,
+            "body": "hello",
+            **more,
+        }
+        self.cloud("nim", body)
         return identity
 
     def zego(self, **more: Any) -> str:
@@ -95,17 +93,15 @@ class Scene:
             "conv_id": self.user,
             "msg_type": 1,
         }
-        self.cloud(
-            "zego",
-            {
-                **body,
-                "msg_body": "hello",
-                "msg_id": identity,
-                "msg_time": now_ms(),
-                "send_result": 0,
-                **more,
-            },
-        )
+        body = {
+            **body,
+            "msg_body": "hello",
+            "msg_id": identity,
+            "msg_time": now_ms(),
+            "send_result": 0,
+            **more,
+        }
+        self.cloud("zego", body)
         return identity
 
     def call(self, timeout_s: int = 60, ts: int | None = None) -> str:
@@ -172,10 +168,9 @@ def never_logged_in(scene: Scene) -> str:
 def senders_own_device(scene: Scene) -> str:
     """Ann's other phone, in a group she writes to."""
     scene.town.core.redis.sadd(f"im:members:{{{scene.town.app}:{scene.group}}}", scene.user)
+    conversation = {"type": "group", "id": scene.group}
     data = scene.town.of_ann(
-        None,
-        conversation={"type": "group", "id": scene.group},
-        sender={"id": scene.user, "nick": "Me"},
+        None, conversation=conversation, sender={"id": scene.user, "nick": "Me"}
     )
     scene.town.event("message.stored", data)
     return str(data["message_id"])

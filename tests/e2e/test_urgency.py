@@ -74,10 +74,8 @@ class Backlog:
 def backlog(fleet: Core, tenants: Iterator[str]) -> Backlog:
     """One outage for all that is told of it."""
     app = next(tenants)
-    phones = {
-        user: register(fleet, app, user, "apns", "ios", token())
-        for user in ("u2", "u3", "u4", "prober")
-    }
+    users = ("u2", "u3", "u4", "prober")
+    phones = {user: register(fleet, app, user, "apns", "ios", token()) for user in users}
     paused_lane(fleet, app)
     of_ann, recalled = lines_of_ann(5), lines_of_ann(3, "u3")
     of_eve = message("u2", "eve", elements=[{"type": "text", "text": "just me"}])

@@ -33,6 +33,10 @@ def small(fleet: Core, tmp_path_factory: pytest.TempPathFactory) -> Town:
 def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
     """A message that says the secret wherever a sender can say something that is shown."""
     vendors = [vendor.value for vendor in Vendor]
+    raw = {
+        one: {"aps": {"alert": {"body": secret}}, "notification": {"title": secret, "body": secret}}
+        for one in vendors
+    }
     push = {
         "display": {"title": secret, "subtitle": secret, "body": secret, "nick_prefix": "on"},
         "force": {"on": True, "body": secret},
@@ -42,23 +46,12 @@ def everything_with(secret: str, town: Town, to: str) -> dict[str, Any]:
             for one in vendors
         },
         "vendor": {one: {"title": secret, "channel_name": secret} for one in vendors},
-        "vendor_raw": {
-            one: {
-                "aps": {"alert": {"body": secret}},
-                "notification": {"title": secret, "body": secret},
-            }
-            for one in vendors
-        },
+        "vendor_raw": raw,
     }
     conversation = {"type": "c2c", "id": "ann", "name": secret}
     sender = {"id": "ann", "nick": secret, "group_card": secret}
-    return town.of_ann(
-        to,
-        conversation=conversation,
-        sender=sender,
-        elements=[{"type": "text", "text": secret}],
-        push=push,
-    )
+    elements = [{"type": "text", "text": secret}]
+    return town.of_ann(to, conversation=conversation, sender=sender, elements=elements, push=push)
 
 
 def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
@@ -73,24 +66,15 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
         data = everything_with(secret, town, user)
         told = town.send(data, rows=len(tokens))
         core.redis.xadd("im:events", {"e": f'{{"broken": "{secret}"'})
-        core.redis.xadd(
-            "im:events",
-            {
-                "e": json.dumps(
-                    {"type": "message.stored", "data": {"elements": secret}, "app": town.app}
-                )
-            },
-        )
+        broken_event = {"type": "message.stored", "data": {"elements": secret}, "app": town.app}
+        core.redis.xadd("im:events", {"e": json.dumps(broken_event)})
         core.settled()
     seen = {row["vendor"]: row["decision"] for row in told["recipients"]}
     assert seen == dict.fromkeys(tokens, "accepted")
     assert len(town.pushes(tokens["apns"])) == 1
     folder = core.runtime.settings.data_dir
-    records = [
-        path
-        for path in (folder / "simulators").glob("*.jsonl")
-        if secret in path.read_text("utf-8")
-    ]
+    paths = (folder / "simulators").glob("*.jsonl")
+    records = [path for path in paths if secret in path.read_text("utf-8")]
     assert records == []
     logs = [path for path in (folder / "logs").rglob("*") if path.is_file()]
     assert len(logs) >= 5
@@ -98,10 +82,8 @@ def test_hidden_words_are_found_nowhere_but_on_the_streams(town: Town) -> None:
         assert [path.name for path in logs if words in path.read_text("utf-8", "replace")] == []
     with core.runtime.engine.connect() as connection:
         for table in ("events", "ledger", "notes", "dead_letters"):
-            found = connection.execute(
-                text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :words"),
-                {"words": f"%{secret}%"},
-            )
+            query = text(f"SELECT count(*) FROM {table} t WHERE t::text LIKE :words")
+            found = connection.execute(query, {"words": f"%{secret}%"})
             assert found.scalar() == 0, table
     wake_ups = [command for command in watch.commands if command.upper().startswith("LPUSH")]
     assert wake_ups, "Celery's messages were seen"
@@ -125,15 +107,11 @@ def test_one_who_hides_details_reads_the_neutral_words_in_her_language_and_data_
     town: Town,
 ) -> None:
     user = town.person()
-    tokens = [
-        town.register(user, device="zh", lang="zh-CN"),
-        town.register(user, device="en", lang="en-GB"),
-    ]
+    chinese = town.register(user, device="zh", lang="zh-CN")
+    tokens = [chinese, town.register(user, device="en", lang="en-GB")]
     town.event("settings.updated", {"user": user, "show_detail": False})
-    town.send(
-        town.of_ann(user, push={"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}),
-        rows=2,
-    )
+    push = {"data": {"ext": '{"cid":"ann"}'}, "display": {"title": "Ann"}}
+    town.send(town.of_ann(user, push=push), rows=2)
     assert [town.push(token)["body"]["aps"]["alert"] for token in tokens] == [
         {"title": "您收到一条新消息", "body": "您收到一条新消息"},
         {"title": "You have a new message", "body": "You have a new message"},
@@ -173,18 +151,16 @@ def test_a_tenants_hidden_mode_holds_for_everybody(
 
 
 def test_a_content_key_picks_the_tenants_text_for_a_device_of_one_who_hides(small: Town) -> None:
-    assert (
-        small.command(
-            "app", "add", small.app, "--hidden-mode", "full", "--content-key", "quiet=有人找你"
-        )[0]
-        == 0
-    )
+    added = small.command(
+        "app", "add", small.app, "--hidden-mode", "full", "--content-key", "quiet=有人找你"
+    )[0]
+    assert added == 0
     small.changed()
     user = small.person()
     keyed, other = small.register(user, device="keyed"), small.register(user, device="other")
+    content_key = {"device_id": "keyed", "key": "quiet"}
     small.event(
-        "settings.updated",
-        {"user": user, "show_detail": False, "content_key": {"device_id": "keyed", "key": "quiet"}},
+        "settings.updated", {"user": user, "show_detail": False, "content_key": content_key}
     )
     small.send(small.of_ann(user), rows=2)
     found = [small.push(token)["body"]["aps"]["alert"]["body"] for token in (keyed, other)]
@@ -224,11 +200,9 @@ def test_what_an_operator_sets_wrongly_is_refused_with_the_option_named(
 ) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{", "utf-8")
+    fresh = "t-" + uuid.uuid4().hex[:8]
     code, _, told = small.command(
-        "app",
-        "add",
-        "t-" + uuid.uuid4().hex[:8],
-        *[str(broken) if one == "BROKEN" else one for one in options],
+        "app", "add", fresh, *[str(broken) if one == "BROKEN" else one for one in options]
     )
     assert (code, words in told) == (2, True), told
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from common.storage.access import AccessStore
 from common.storage.keys import Keys
 from common.storage.redis import connect
 from common.storage.vault import Vault
+from tests.taken import ask
 from tests.unit.vendors.pushkit_builders import PRIVATE_PEM
 from workers.delivery.access import FleetAccess
 from workers.delivery.lane import Lane
@@ -45,11 +45,7 @@ class Door:
     told: dict[str, Any]
 
     def tell(self, action: str, wanted: Any = None) -> Any:
-        data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(
-            f"{self.told['control']}/_sim/{action}", data, timeout=PATIENCE_S
-        ) as answer:
-            return json.loads(answer.read())
+        return ask(self.told, action, wanted)
 
     @property
     def calls(self) -> int:
@@ -58,14 +54,8 @@ class Door:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    command = [
-        sys.executable,
-        "-m",
-        "simulators",
-        "huawei",
-        "--dir",
-        str(tmp_path_factory.mktemp("door")),
-    ]
+    folder = str(tmp_path_factory.mktemp("door"))
+    command = [sys.executable, "-m", "simulators", "huawei", "--dir", folder]
     process = subprocess.Popen(
         command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
     )
@@ -96,24 +86,17 @@ class World:
     def lane(self) -> Lane:
         options, secrets = {"app_id": "100000001"}, {"app_secret": "s"}
         credential = Credential(self.prefix, Vendor.HUAWEI, "h", 1, options, secrets)
-        route = Route(
-            f"{credential.lane}:1",
-            {name: self.door.told["endpoints"][name] for name in HUAWEI.endpoints},
-            False,
-            None,
-        )
+        endpoints = {name: self.door.told["endpoints"][name] for name in HUAWEI.endpoints}
+        route = Route(f"{credential.lane}:1", endpoints, False, None)
         return Lane(HUAWEI, credential, route, HUAWEI.limits)
 
     def store(self) -> AccessStore:
         return AccessStore(connect(self.redis_url), Keys(self.prefix), Vault((self.key,)))
 
     def access(self, clock: Callable[[], int] = now_ms) -> FleetAccess:
+        ca_file = self.door.told["ca_file"]
         return FleetAccess(
-            self.store(),
-            CurlTransport(ca_file=Path(self.door.told["ca_file"])),
-            clock,
-            time.sleep,
-            10.0,
+            self.store(), CurlTransport(ca_file=Path(ca_file)), clock, time.sleep, 10.0
         )
 
     def hold(self, value: str, refresh_ms: int, expires_ms: int) -> None:
@@ -345,11 +328,8 @@ def test_a_door_that_is_shut_gives_everybody_a_reason(world: World) -> None:
 def test_tokens_lie_encrypted_in_redis(world: World) -> None:
     world.access().get(world.lane(), now_ms())
     client = connect(world.redis_url)
-    (key,) = [
-        key
-        for key in client.scan_iter(match=f"{world.prefix}:*")
-        if client.type(key) == b"string" and b":forced" not in key
-    ]
+    names = client.scan_iter(match=f"{world.prefix}:*")
+    (key,) = [key for key in names if client.type(key) == b"string" and b":forced" not in key]
     found = world.store().load(world.lane().id, 1)
     assert found
     assert found[0].encode() not in cast(bytes, client.get(key))

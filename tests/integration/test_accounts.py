@@ -98,12 +98,9 @@ def test_a_delivery_process_without_work_loads_neither_the_database_nor_the_ciph
     remover.credentials.remove(APP, "meizu", "meizu-1")
     remover.catalog.changed()
     remover.close()
+    env = {**os.environ, **environ_of(configured)}
     told = subprocess.run(
-        [sys.executable, "-c", IDLE],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **environ_of(configured)},
+        [sys.executable, "-c", IDLE], capture_output=True, text=True, check=True, env=env
     )
     assert json.loads(told.stdout.splitlines()[-1]) == [0, []]
 

@@ -23,14 +23,12 @@ OLD = NOW - (ageing.LEFT_DAYS + 1) * 86_400_000
 def device(engine: Engine, name: str, state: str, at_ms: int, token: str | None = None) -> None:
     values = {"name": name, "token": token or f"t-{name}", "state": state, "at": at_ms}
     with engine.begin() as connection:
-        connection.execute(
-            text(
-                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
-                "token, registered_ms, state, state_ms)"
-                " VALUES ('a', 'u', :name, 'ios', 'apns', 'i', :token, :at, :state, :at)"
-            ),
-            values,
+        query = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, state_ms)"
+            " VALUES ('a', 'u', :name, 'ios', 'apns', 'i', :token, :at, :state, :at)"
         )
+        connection.execute(query, values)
         connection.execute(
             text("INSERT INTO token_owners VALUES ('a', 'apns', :token, 'u', :name, :at)"), values
         )

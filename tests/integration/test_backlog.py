@@ -91,10 +91,8 @@ def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_fo
     fleet.join(("a", 1, NOW_MS), ("b", 2, NOW_MS))
     assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].waits_for_newest
     ripe_ms = NOW_MS + COALESCE_AFTER_MS
-    told = [
-        fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest
-        for ms in (0, PATIENCE_MS - 1, PATIENCE_MS)
-    ]
+    waits = (0, PATIENCE_MS - 1, PATIENCE_MS)
+    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest for ms in waits]
     assert told == [True, True, False]
     both = fleet.one.look([(ANN, "a", NOW_MS), (ANN, "b", NOW_MS)], ripe_ms)
     assert not any(one.waits_for_newest for one in both), "it is here"

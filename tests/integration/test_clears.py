@@ -85,11 +85,8 @@ class Phone:
         withdraw.schedule(self.runtime, [wish])
         withdraw.withdraw_due(self.runtime)
         assert not self.runtime.redis.exists(self.runtime.keys.withdrawals)
-        return [
-            one
-            for entry in self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100)
-            for one in decode_offline(entry.blob)
-        ]
+        entries = self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100)
+        return [one for entry in entries for one in decode_offline(entry.blob)]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:
@@ -194,18 +191,14 @@ def test_it_finds_a_tokens_rows_by_their_index(phone: Phone) -> None:
     asked = {"app": phone.app, "user": phone.user, "conversation": "group:g", "most": 9}
     tokens = {"apps": [phone.app] * 200, "users": [f"token:{number}" for number in range(200)]}
     with phone.runtime.engine.connect() as connection:
-        for table, user, routed in (
-            ("events", "row_user", "row_routed_ms"),
-            ("ledger", "user", "routed_ms"),
-        ):
+        tables = (("events", "row_user", "row_routed_ms"), ("ledger", "user", "routed_ms"))
+        for table, user, routed in tables:
             names = {"table": table, "user": user, "routed": routed, "app": phone.app}
             copies = MANY_ROWS.format(**names, who=phone.user).replace("one.user", 'one."user"')
             assert connection.exec_driver_sql(copies).rowcount == 5_000
         connection.exec_driver_sql("ANALYZE events, ledger")
-        for query, values in (
-            (ledger_reads._SHOWN_TO_TOKEN, asked),
-            (ledger_reads._TOKENS_SEEN, tokens),
-        ):
+        queries = ((ledger_reads._SHOWN_TO_TOKEN, asked), (ledger_reads._TOKENS_SEEN, tokens))
+        for query, values in queries:
             explained = connection.execute(text("EXPLAIN " + query.text), {**values, **since})
             plan = "\n".join(row[0] for row in explained)
             assert "app_row_user_row_routed" in plan, plan

@@ -76,11 +76,9 @@ class Bench:
         return StreamStore(self.redis, self.keys, IDLE_MS)
 
     def consumer(self, **policy: Any) -> StreamConsumer:
+        delayed = Delayed(self.redis, self.keys)
         stores = Stores(
-            self.streams,
-            Delayed(self.redis, self.keys),
-            self.vault,
-            lambda stage, _: self.wakes.append(stage),
+            self.streams, delayed, self.vault, lambda stage, _: self.wakes.append(stage)
         )
         return StreamConsumer(
             self.handler, Policy("routing", {STREAM: 10}, reclaim_every_s=0.0, **policy), stores
@@ -91,10 +89,8 @@ class Bench:
 
     def counts(self) -> list[int]:
         self.streams.make(STREAM)
-        return [
-            int(one["times_delivered"])
-            for one in self.redis.xpending_range(self.keys.stream(STREAM), GROUP, "-", "+", 100)
-        ]
+        pending = self.redis.xpending_range(self.keys.stream(STREAM), GROUP, "-", "+", 100)
+        return [int(one["times_delivered"]) for one in pending]
 
     def is_kept(self) -> bool:
         """The only entry is renewed all the time: it has waited for less than we have now."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
@@ -18,11 +17,11 @@ from common.ledger_records import EventRecord, NoteRecord, RowRecord
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.marks import EventMarks
-from common.storage.migrations import migrate
 from common.storage.streams import GROUP
 from common.storage.tenants import Tenant
 from tests.builders import core_event, device_of
 from tests.conftest import OwnValkey
+from tests.integration.conftest import opened
 from tests.records import records_of
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import doors_of, intake_loop
@@ -34,22 +33,18 @@ from workers.runtime import Runtime
 
 @pytest.fixture
 def runtime(
-    settings: Settings, restartable_valkey: OwnValkey, tmp_path: Any, request: pytest.FixtureRequest
+    keyed: Settings, restartable_valkey: OwnValkey, request: pytest.FixtureRequest
 ) -> Iterator[Runtime]:
     """param: shards of the fleet."""
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    found = Runtime(
-        dataclasses.replace(
-            settings,
-            core_url=restartable_valkey.url,
-            secret_keys_file=tmp_path / "keys",
-            shards=getattr(request, "param", 1),
-        )
-    )
-    migrate(found.engine)
-    yield found
-    found.close()
+    shards = getattr(request, "param", 1)
+    with opened(
+        dataclasses.replace(keyed, core_url=restartable_valkey.url, shards=shards)
+    ) as found:
+        yield found
+
+
+#: What becomes of `Core.group_through`.
+BY_PERSON = {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
 
 
 class Core:
@@ -128,12 +123,18 @@ class Core:
         self.runtime.core.hset(
             f"{self.prefix}presence:{{{self.app}:bob}}", "d", f"foreground|ios|{until}"
         )
-        data = {
-            "message_id": "m",
-            "conversation": {"type": "group", "id": "g"},
-            "sender": {"id": "alice"},
-        }
+        conversation = {"type": "group", "id": "g"}
+        data = {"message_id": "m", "conversation": conversation, "sender": {"id": "alice"}}
         self.publish("message.stored", {**data, "elements": [{"type": "text", "text": "hi"}]})
+
+    def group_through(self) -> dict[str, list[str]]:
+        """`decisions` of a group message to three phones, one of them in use."""
+        for user in ("alice", "bob", "carol"):
+            self.phone(user)
+        self.group_message()
+        self.take_in()
+        assert not self.runtime.core.xlen(self.stream)
+        return self.decisions()
 
     def decisions(self) -> dict[str, list[str]]:
         """What became of each person, by the ledger's stream, once presence and routing are
@@ -151,12 +152,7 @@ class Core:
 
 def test_events_presence_and_members_are_the_cores(runtime: Runtime) -> None:
     core = Core(runtime)
-    for user in ("alice", "bob", "carol"):
-        core.phone(user)
-    core.group_message()
-    core.take_in()
-    assert not runtime.core.xlen(core.stream)
-    assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
+    assert core.group_through() == BY_PERSON
     assert not runtime.redis.exists(core.stream)
 
 
@@ -182,13 +178,8 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(
     while consumer.once(block_ms=10):
         pass
     assert not runtime.core.xlen(core.stream)
-    assert (
-        sum(
-            runtime.redis.xlen(runtime.keys.stream(stream))
-            for stream in keys.STAGE_STREAMS[keys.PRESENCE]
-        )
-        == 1
-    )
+    streams = keys.STAGE_STREAMS[keys.PRESENCE]
+    assert sum(runtime.redis.xlen(runtime.keys.stream(stream)) for stream in streams) == 1
     seen = {user: set(found) for user, found in core.decisions().items()}["carol"]
     assert seen == {"no_credential"}
     steps = records_of(runtime.redis, runtime.keys.stream(keys.LEDGER))

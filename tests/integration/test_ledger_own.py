@@ -76,12 +76,10 @@ in_ledger, events_of = (functools.partial(rows_in, table) for table in ("ledger"
 
 def told(runtime: Runtime, app: str) -> list[tuple[Any, ...]]:
     with runtime.engine.connect() as connection:
-        found = connection.execute(
-            text(
-                'SELECT event_id, "user", device, decision, note FROM ledger_all WHERE app = :app'
-            ),
-            {"app": app},
+        query = text(
+            'SELECT event_id, "user", device, decision, note FROM ledger_all WHERE app = :app'
         )
+        found = connection.execute(query, {"app": app})
         return sorted(tuple(one) for one in found)
 
 
@@ -132,16 +130,11 @@ def test_a_later_word_of_the_same_device_is_merged_and_of_another_is_added(
     about = stored(app, "e1")
     runtime.ledger.write([about, row(about, decision="uncertain", note="silent")])
     runtime.ledger.write([row(about, device="pad")])
-    assert told(runtime, app) == [
-        ("e1", "bob", "pad", "accepted", "200"),
-        ("e1", "bob", "phone", "uncertain", "silent"),
-    ]
+    pad = ("e1", "bob", "pad", "accepted", "200")
+    assert told(runtime, app) == [pad, ("e1", "bob", "phone", "uncertain", "silent")]
     runtime.ledger.write([row(about)])
     runtime.ledger.write([row(about, decision="no_device", note="late")])
-    assert told(runtime, app) == [
-        ("e1", "bob", "pad", "accepted", "200"),
-        ("e1", "bob", "phone", "accepted", "200"),
-    ]
+    assert told(runtime, app) == [pad, ("e1", "bob", "phone", "accepted", "200")]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -304,11 +297,9 @@ def test_an_outcome_that_is_written_before_an_older_one_with_its_event_makes_no_
     runtime: Runtime, app: str
 ) -> None:
     """A store was away: what was read then was given back, and comes after what came behind it."""
-    writer, stream, about = (
-        LedgerWriter(runtime),
-        runtime.keys.stream(keys.LEDGER),
-        stored(app, "e1"),
-    )
+    writer = LedgerWriter(runtime)
+    stream = runtime.keys.stream(keys.LEDGER)
+    about = stored(app, "e1")
     runtime.streams.redis.xadd(stream, {"b": encode([about, row(about, decision="uncertain")])})
     runtime.streams.release(runtime.streams.read([keys.LEDGER], 10))
     runtime.streams.redis.xadd(stream, {"b": encode([row(about)])})

@@ -24,12 +24,12 @@ from common.storage import keys
 from common.storage.delayed import Later
 from common.storage.leases import Lease, renew_all
 from common.storage.living import ROLES, UPKEEP, command_of, missing, role_of
-from common.storage.migrations import migrate
 from common.storage.redis import connect
 from common.storage.streams import GROUP, StreamStore
 from tests.builders import stored_credential
-from tests.conftest import OwnValkey, embedded
+from tests.conftest import OwnValkey
 from tests.frozen import FrozenPostgres
+from tests.integration.conftest import opened
 from tests.records import event_record, row_record
 from tests.waiting import eventually
 from workers.gateway.secrets import GATEWAY_KEYS, XMPP, open_doors
@@ -44,23 +44,12 @@ from workers.upkeep import Upkeep
 STREAM = keys.send(Vendor.APNS, Urgency.CHAT)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FrozenPostgres]:
-    with embedded(postgres=True) as running:
-        made = FrozenPostgres(running)
-        yield made
-        made.go_on()
-
-
 @pytest.fixture
 def runtime(settings_with: Callable[..., Settings], server: FrozenPostgres) -> Iterator[Runtime]:
-    made = Runtime(
-        settings_with(DATABASE_URL=server.url, SECRET_KEYS=Fernet.generate_key().decode())
-    )
-    migrate(made.engine)
-    yield made
-    server.go_on()
-    made.close()
+    key = Fernet.generate_key().decode()
+    with opened(settings_with(DATABASE_URL=server.url, SECRET_KEYS=key)) as made:
+        yield made
+        server.go_on()
 
 
 @pytest.fixture
@@ -340,12 +329,10 @@ def test_an_event_is_written_with_its_outcome(
     thread.start()
     time.sleep(0.2)
     assert sizes == []
-    _put(
-        runtime,
-        row_record(
-            app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()
-        ),
+    row = row_record(
+        app="met", event_id=event.event_id, ts_ms=event.ts_ms, user="bob", decided_ms=now_ms()
     )
+    _put(runtime, row)
     thread.join(60)
     assert sizes == [2]
 
@@ -355,12 +342,10 @@ def test_an_event_waits_no_longer_than_a_second_for_its_outcome(
 ) -> None:
     sizes, writer = _writes(runtime, monkeypatch), LedgerWriter(runtime)
     told = now_ms()
-    _put(
-        runtime,
-        event_record(
-            app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
-        ),
+    recall = event_record(
+        app="met", event_id="recall", type="message.recalled", ts_ms=told, received_ms=told
     )
+    _put(runtime, recall)
     with monkeypatch.context() as patched:
         patched.setattr("workers.maintenance.ledger_writer.HOLD_S", 60.0)
         began = time.monotonic()
@@ -385,16 +370,12 @@ def test_what_is_being_written_for_long_is_nobody_elses(
 
 def _stays_the_writers(runtime: Runtime, written: threading.Event) -> tuple[bool, bool]:
     """Whether this thread was woken in time all the while, and whether nobody took it."""
-    writer, other = (
-        LedgerWriter(runtime),
-        StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=1_200),
-    )
+    writer = LedgerWriter(runtime)
+    other = StreamStore(runtime.redis, runtime.keys, takeover_idle_ms=1_200)
     written.clear()
     writer.consumer._renewer = LeaseRenewer(runtime.streams, renew_s=0.2)
-    _put(
-        runtime,
-        row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms()),
-    )
+    row = row_record(app="long", event_id="e", ts_ms=now_ms(), user="bob", decided_ms=now_ms())
+    _put(runtime, row)
     thread = threading.Thread(target=writer.flush)
     thread.start()
     looks = [time.monotonic()]
@@ -421,13 +402,8 @@ def test_one_record_that_cannot_be_stored_becomes_a_dead_letter(runtime: Runtime
         )
         for user in ("amy", "bob")
     ]
-    _put(
-        runtime,
-        event,
-        rows[0],
-        msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40),
-        rows[1],
-    )
+    bad = msgspec.structs.replace(rows[1], user="bad", message_class="x" * 40)
+    _put(runtime, event, rows[0], bad, rows[1])
     while writer.flush():
         pass
     found = runtime.ledger.find(app, app, None)

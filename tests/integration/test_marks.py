@@ -188,11 +188,8 @@ def test_a_freed_event_id_can_be_taken_again_but_not_by_a_stranger(store: Store)
 
 def test_many_events_of_one_read_are_told_apart(store: Store) -> None:
     events = [("a", f"e{number}", f"s/{number}-0") for number in range(2_500)]
-    assert not any(
-        store.marks.repeats(
-            events, {number: ("a", "c2c:x", f"m{number}", number) for number in range(2_500)}
-        )
-    )
+    about = {number: ("a", "c2c:x", f"m{number}", number) for number in range(2_500)}
+    assert not any(store.marks.repeats(events, about))
     asked = [("a", "c2c:x", f"m{number}") for number in (0, 999, 1_000, 2_499)]
     assert list(store.marks.times_of(asked).values()) == [0, 999, 1_000, 2_499]
     assert all(store.marks.repeats([(app, event, "s/x-0") for app, event, _ in events]))

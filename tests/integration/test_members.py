@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from common.contracts import Conversation, Device, Message, Sender, decode_messages
+from common.contracts import Device, Message, decode_messages
 from common.model import Vendor
 from common.ports import MemberPage
 from common.storage.fanouts import Fanouts
@@ -16,6 +16,7 @@ from common.storage.keys import Keys
 from common.storage.members import Members
 from common.storage.presence import Presence
 from common.storage.redis import connect
+from tests.builders import stored_message
 from tests.conftest import OwnValkey
 from workers.handlers.presence import PresenceHandler
 from workers.presence.offline_recipients import PAGES, chunks
@@ -24,17 +25,7 @@ SIZE = 6_000
 
 
 def message(**more: Any) -> Message:
-    return Message(
-        app="A",
-        event_id="e",
-        type="message.stored",
-        message_id="m",
-        ts_ms=1,
-        received_ms=1,
-        conversation=Conversation(type="group", id="g"),
-        sender=Sender(id="boss"),
-        **({"expires_at_ms": 2} | more),
-    )
+    return stored_message("group:g", 1, **{"app": "A", "expires_at_ms": 2, **more})
 
 
 def pages(

@@ -56,14 +56,9 @@ def with_acme(tree: Path) -> None:
         ("workers/vendors/__init__.py", r" MEIZU\b(?!\n)"),
     ):
         path = tree / place
+        source = path.read_text()
         path.write_text(
-            re.sub(
-                line,
-                lambda found: _and_acme(found[0]),
-                path.read_text(),
-                count=1,
-                flags=re.MULTILINE,
-            )
+            re.sub(line, lambda found: _and_acme(found[0]), source, count=1, flags=re.MULTILINE)
         )
 
 
@@ -90,14 +85,9 @@ def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
     } | {"PYTHONPATH": str(tree)}
 
     def told(*argv: str) -> str:
+        command = [sys.executable, *argv]
         done = subprocess.run(
-            [sys.executable, *argv],
-            cwd=tree,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
+            command, cwd=tree, env=environ, capture_output=True, text=True, check=False, timeout=200
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -131,11 +121,8 @@ def test_a_tenth_vendor_in_five_places_is_sent_to(tree: Path) -> None:
 
 
 def test_what_the_files_around_the_code_say_of_each_vendor_is_made_of_the_table() -> None:
-    stale = [
-        str(path.relative_to(ROOT))
-        for path, text in vendor_files.made(ROOT)
-        if path.read_text() != text
-    ]
+    made = vendor_files.made(ROOT)
+    stale = [str(path.relative_to(ROOT)) for path, text in made if path.read_text() != text]
     assert not stale, "make generated"
 
 

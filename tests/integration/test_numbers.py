@@ -113,17 +113,10 @@ class Sender:
             return None
         _, _, _, messages, conversations, times, users, devices, _, _ = zip(*asks, strict=True)
         sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
+        holders = self.keys.lane_holders(LANE)
         rows = RowAsks(
-            self.keys,
-            self.keys.lane_holders(LANE),
-            word,
-            asks[0][2],
-            sizes,
-            users,
-            devices,
-            conversations,
-            messages,
-            times,
+            *(self.keys, holders, word, asks[0][2], sizes),
+            *(users, devices, conversations, messages, times),
         )
         lot = (rows, lambda bindings: len(bindings) == len(asks))
         (taken,) = self.claims.take_rows([lot])
@@ -219,10 +212,8 @@ def test_what_nobody_saw_leaves_its_number_to_the_next_also_when_it_is_written_t
 
 def test_a_sender_that_stood_still_takes_nothing_of_what_is_anothers(sender: Sender) -> None:
     sender.client.hset(sender.keys.lane_holders(LANE), "e", "other")
-    assert (
-        sender.take(sender.ask("e"), sender.ask("gone"), word="mine")
-        == [(ELSEWHERE, -1, "", "")] * 2
-    )
+    found = sender.take(sender.ask("e"), sender.ask("gone"), word="mine")
+    assert found == [(ELSEWHERE, -1, "", "")] * 2
     assert sender.claims.taken(["e", "gone"]) == [{}, {}]
     assert sender.number("f") == 1
 
@@ -233,11 +224,8 @@ def test_a_word_stops_the_push_takes_no_number_and_holds_after_a_death(
 ) -> None:
     app, user = "a", "u"
     other = {"user": user, "conversation": CALL if why == "call_ended" else CHAT}
-    ask = (
-        *sender.ask("e", message="m1", **cast(Any, other))[:2],
-        app,
-        *sender.ask("e", message="m1", **cast(Any, other))[3:],
-    )
+    head = sender.ask("e", message="m1", **cast(Any, other))[:2]
+    ask = (*head, app, *sender.ask("e", message="m1", **cast(Any, other))[3:])
     later = (*ask[:3], "m2", ask[4], TS + 60_000, *ask[6:])
     stop(sender.marks)
     for _ in range(2):  # it was not sent, so the second sender is not in doubt
@@ -257,15 +245,10 @@ def test_what_a_dead_sender_may_have_sent_is_uncertain_when_the_word_comes_after
 
 def test_a_call_that_ended_rings_again_later(sender: Sender) -> None:
     sender.marks.end_call(APP, "c1", TS)
-    assert sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3] == (
-        REVOKED,
-        -1,
-        "call_ended",
-    )
-    assert (
-        sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 1))[0][0]
-        == OURS
-    )
+    found = sender.take(sender.ask("e", message="c1", conversation=CALL, step=-1))[0][:3]
+    assert found == (REVOKED, -1, "call_ended")
+    later = sender.ask("e", message="c1", conversation=CALL, step=-1, ts_ms=TS + 1)
+    assert sender.take(later)[0][0] == OURS
 
 
 def test_a_look_without_sending_takes_and_notes_nothing(sender: Sender) -> None:
@@ -414,16 +397,10 @@ def test_plain_commands_say_and_leave_what_the_script_does(
         hashes = [
             redis_client.hgetall(sender.keys.badges(APP, user)) for user in ("bob", "ann", "zoë")
         ]
-        left.append(
-            (
-                record,
-                hashes,
-                [
-                    redis_client.ttl(sender.keys.badges(APP, user)) > 0
-                    for user in ("bob", "ann", "zoë")
-                ],
-            )
-        )
+        kept = [
+            redis_client.ttl(sender.keys.badges(APP, user)) > 0 for user in ("bob", "ann", "zoë")
+        ]
+        left.append((record, hashes, kept))
     assert told[2:] == told[:2]
     assert left[0] == left[1]
 
@@ -556,10 +533,8 @@ def test_a_count_that_begins_between_the_look_and_the_write_is_the_scripts(
 
 
 def test_two_devices_of_one_person_and_two_messages_to_one(sender: Sender) -> None:
-    asks = [
-        sender.ask("e", place, conversation=GROUP, device=device)
-        for place, device in enumerate(["phone", "tablet"])
-    ]
+    places = enumerate(["phone", "tablet"])
+    asks = [sender.ask("e", place, conversation=GROUP, device=device) for place, device in places]
     assert [badge for _, badge, _, _ in sender.take(*asks)] == [1, 1]
     twice = [sender.ask("f", place, conversation=GROUP, device="watch") for place in range(2)]
     assert [badge for _, badge, _, _ in sender.take(*twice)] == [1, 2]

@@ -15,12 +15,9 @@ APP = "old"
 
 
 def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tuple[Any, str]:
+    push_id = f"{abs(hash(message)):032x}"
     (claim,) = runtime.claims.lease(
-        [
-            ClaimRequest(
-                APP, message, "u", "d", f"{abs(hash(message)):032x}", ts_ms, "e1", -1, conversation
-            )
-        ]
+        [ClaimRequest(APP, message, "u", "d", push_id, ts_ms, "e1", -1, conversation)]
     )
     return claim.state, claim.why
 

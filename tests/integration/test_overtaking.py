@@ -54,10 +54,8 @@ class Core:
     def put(self, *events: dict[str, Any] | bytes, field: str = "e") -> list[str]:
         with self.runtime.core.pipeline(transaction=False) as pipe:
             for one in events:
-                pipe.xadd(
-                    self.stream,
-                    {field: one if isinstance(one, bytes) else json.dumps(one).encode()},
-                )
+                value = one if isinstance(one, bytes) else json.dumps(one).encode()
+                pipe.xadd(self.stream, {field: value})
             return [entry.decode() for entry in pipe.execute()]
 
     def stored(self) -> list[str]:

@@ -92,13 +92,8 @@ def test_what_is_no_packed_entry_is_refused_whole(
 
 
 def test_an_entry_with_both_fields_is_that_of_its_event() -> None:
-    (only,) = read_entries(
-        "s",
-        "1-0",
-        {b"e": json.dumps(event("e1")).encode(), b"b": lines(event("e2"))},
-        [APP],
-        NOW_MS,
-    )
+    fields = {b"e": json.dumps(event("e1")).encode(), b"b": lines(event("e2"))}
+    (only,) = read_entries("s", "1-0", fields, [APP], NOW_MS)
     assert isinstance(only, Passed)
     assert only.events[0].id == "e1"
 
@@ -296,12 +291,10 @@ def test_a_foreign_callback_that_broke_intake_is_replayed_as_one_and_once(
     assert shown == {"d": "tencent", "app": APP, "q": "a=b", "stream": core.stream}
     monkeypatch.undo()
     raw = core.runtime.vault.decrypt(letter.raw)
-    _to_stream(
-        core.runtime,
-        DeadLetter(
-            "l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields
-        ),
+    dead = DeadLetter(
+        "l", letter.entry_id, "intake", letter.reason, None, letter.at_ms, raw, letter.fields
     )
+    _to_stream(core.runtime, dead)
     assert core.stored(core.turn()) == seen[:1]
     core.put(e=body, d=b"tencent", app=APP.encode())
     assert core.stored(core.turn()) == [], "the callback itself, once more, is a repeat"

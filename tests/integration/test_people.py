@@ -18,16 +18,14 @@ from sqlalchemy import text
 
 from common.clock import now_ms
 from common.contracts import (
-    Conversation,
     Device,
     Message,
     PushFields,
-    Sender,
     decode_messages,
     encode,
 )
 from common.ledger_records import PageRecord, RowRecord
-from common.model import Decision, Kind, MessageClass, Urgency, Vendor
+from common.model import Decision, MessageClass, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.erasure import erase
 from common.storage.people import (
@@ -43,6 +41,7 @@ from common.storage.people import (
     UnknownPeopleError,
 )
 from common.storage.streams import Entry
+from tests.builders import stored_message
 from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
 from workers.intake.event_types import TYPES
@@ -66,10 +65,8 @@ class Town:
     def tell(self, kind: str, **data: Any) -> None:
         self.ts += 1
         decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
-        self.keeper.apply(
-            [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)],
-            lambda *_: None,
-        )
+        events = [Event(self.app, uuid.uuid4().hex, kind, self.ts, self.ts, "e", decoded)]
+        self.keeper.apply(events, lambda *_: None)
 
     def register(self, user: str, token: str, device: str = "d") -> None:
         named = {"platform": "ios", "vendor": "fcm", "business_id": "ios"}
@@ -107,11 +104,8 @@ def test_a_look_after_every_event_tells_what_sql_tells(town: Town) -> None:
             case 2:
                 town.tell("device.unregistered", user=user, device_id=device)
             case 3:
-                town.tell(
-                    "settings.updated",
-                    user=user,
-                    mute=dice.choice([None, _mute("ann"), _mute("carl")]),
-                )
+                mute = dice.choice([None, _mute("ann"), _mute("carl")])
+                town.tell("settings.updated", user=user, mute=mute)
         assert town.tokens(*users) == town.truth(*users)
         wished = town.wishes.of_people([(town.app, one) for one in users], ["c2c:ann"])
         assert wished == town.runtime.preferences.of_people(
@@ -232,11 +226,8 @@ def test_people_have_a_bound_in_bytes_and_so_has_a_person(town: Town) -> None:
 
 def test_settings_of_a_person_with_too_many_are_asked_of_sql(town: Town) -> None:
     for number in range(3):
-        town.tell(
-            "settings.updated",
-            user="bob",
-            mute=_mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3)),
-        )
+        mute = _mute(str(number) + "x" * (SETTINGS_BYTES_MAX // 3))
+        town.tell("settings.updated", user="bob", mute=mute)
     town.tell("settings.updated", user="bob", mute=_mute("ann"))
     town.tokens("bob")
     assert town.runtime.marks.people.look([(town.app, "bob")])[town.app, "bob"].settings is None
@@ -269,11 +260,8 @@ def test_presence_routes_at_once_while_routing_has_one_worker(town: Town) -> Non
     """What breaks routing, or may have ended processes, goes by routing's stream."""
     runtime = town.runtime
     town.register("bob", "A")
-    entry = Entry(
-        keys.presence(Urgency.CHAT),
-        b"1-1",
-        encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]),
-    )
+    name = keys.presence(Urgency.CHAT)
+    entry = Entry(name, b"1-1", encode([_chat(town.app, "bob"), _chat(town.app, "nobody")]))
 
     def commit(workers: int, given: Entry = entry, world: Any = runtime.routing) -> Commit:
         routing = dataclasses.replace(routing_of(runtime), ports=world)
@@ -321,18 +309,6 @@ def _device(token: str) -> Device:
 
 
 def _chat(app: str, user: str) -> Message:
-    now = now_ms()
-    return Message(
-        app=app,
-        event_id=uuid.uuid4().hex,
-        type="message.stored",
-        message_id="m",
-        kind=Kind.MESSAGE,
-        ts_ms=now,
-        received_ms=now,
-        expires_at_ms=now + 60_000,
-        conversation=Conversation(type="c2c", id="ann"),
-        sender=Sender(id="ann"),
-        recipients=(user,),
-        push=PushFields(message_class=MessageClass.CHAT),
-    )
+    push = PushFields(message_class=MessageClass.CHAT)
+    named: dict[str, Any] = {"event_id": uuid.uuid4().hex, "recipients": (user,), "push": push}
+    return stored_message(at_ms=now_ms(), app=app, **named)

@@ -110,10 +110,8 @@ def truth(told: Sequence[Told]) -> set[tuple[str, str, str]]:
     did not leave since and nobody registered its token later.
     """
     registrations = [(ts, data) for kind, ts, data in told if kind == "device.registered"]
-    latest = {
-        (data["user"], data["device_id"]): (ts, data)
-        for ts, data in sorted(registrations, key=lambda one: one[0])
-    }
+    in_order = sorted(registrations, key=lambda one: one[0])
+    latest = {(data["user"], data["device_id"]): (ts, data) for ts, data in in_order}
     found = set()
     for (user, device), (at, data) in latest.items():
         left = any(
@@ -292,10 +290,8 @@ def test_unchanged_devices_are_told_by_one_command(redis_client: redis.Redis, sp
         stats: Any = redis_client.info("commandstats")
         return int(stats.get("cmdstat_hget", {"calls": 0})["calls"])
 
-    bindings, devices = (
-        Bindings(redis_client, Keys(f"push{space}")),
-        [(space, f"u{number}", "d1") for number in range(1_500)],
-    )
+    bindings = Bindings(redis_client, Keys(f"push{space}"))
+    devices = [(space, f"u{number}", "d1") for number in range(1_500)]
     before = calls()
     assert bindings.look(devices) == [None] * 1_500
     assert calls() == before
@@ -344,13 +340,9 @@ def test_a_token_that_the_vendor_replaced_never_leads_to_somebody_else(
     """The phone was sold: its new token is registered by its new owner, before the old owner's
     receipt tells of it or after.
     """
+    first = registered(1, "u1", "d1", "old")
     app = apply(
-        keeper,
-        [
-            registered(1, "u1", "d1", "old"),
-            registered(1, "u2", "d2", "old-2"),
-            registered(5, "u3", "d3", "new"),
-        ],
+        keeper, [first, registered(1, "u2", "d2", "old-2"), registered(5, "u3", "d3", "new")]
     )
     moved = [
         (app, "u1", "d1", "old", "new", 9),
@@ -414,13 +406,8 @@ def test_devices_are_listed_without_their_tokens_and_retired_and_restored_by_id_
     keeper: StateKeeper, tables: Engine, command: Callable[..., tuple[int, str]]
 ) -> None:
     token = "a1b2" + uuid.uuid4().hex
-    app = apply(
-        keeper,
-        [
-            registered(10, "u1", "d1", token, push_id="p1"),
-            registered(11, "u2", "d2", "other-token-of-u2"),
-        ],
-    )
+    first = registered(10, "u1", "d1", token, push_id="p1")
+    app = apply(keeper, [first, registered(11, "u2", "d2", "other-token-of-u2")])
     code, said = command("device", "list", app, "u1", "--json")
     (row,) = json.loads(said)
     assert (code, row["device_id"], row["push_id"], row["state"]) == (0, "d1", "p1", "active")
@@ -442,16 +429,8 @@ def test_what_a_wrong_credential_retired_is_taken_back_by_lane_and_time(
         keeper, [registered(10, f"u{number}", "d", f"token-{number}") for number in range(1, 6)]
     )
     devices = Devices(tables)
-    assert (
-        devices.retire(
-            [
-                (app, f"u{number}", "d", f"token-{number}", 10, "BadDeviceToken")
-                for number in (1, 2)
-            ],
-            "retired",
-        )
-        == 2
-    )
+    dead = [(app, f"u{number}", "d", f"token-{number}", 10, "BadDeviceToken") for number in (1, 2)]
+    assert devices.retire(dead, "retired") == 2
     assert command("device", "retire", app, "u3", "d")[0] == 0
     apply(keeper, [registered(20, "u9", "d", "token-2"), logout(20, "u4", device_id="d")], app=app)
     assert command("device", "restore", app, "--lane", "fcm:other", "--since", "1h")[0] == 1
@@ -498,11 +477,8 @@ def test_a_presets_vendors_may_stand_as_in_an_event(
 
 
 def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tables: Engine) -> None:
-    noise = "".join(
-        random.Random(7).choices(
-            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_", k=4_096
-        )
-    )
+    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+    noise = "".join(random.Random(7).choices(letters, k=4_096))
     device = {
         **dict.fromkeys(registry.BROUGHT),
         "user": "u1",
@@ -519,19 +495,12 @@ def test_a_token_that_is_too_long_for_its_index_is_no_database_that_is_away(tabl
 def test_a_content_key_may_name_its_device_by_its_push_id(
     keeper: StateKeeper, tables: Engine
 ) -> None:
-    key = (
-        "settings.updated",
-        20,
-        {"user": "u1", "content_key": {"device_id": "p1", "key": "quiet"}},
-    )
-    app = apply(
-        keeper,
-        [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key],
-    )
-    found = {
-        device.device_id: device.content_key
-        for device in Devices(tables).of_users(app, ["u1"])["u1"]
-    }
+    content_key = {"device_id": "p1", "key": "quiet"}
+    key = ("settings.updated", 20, {"user": "u1", "content_key": content_key})
+    events = [registered(10, "u1", "d1", "A", push_id="p1"), registered(10, "u1", "d2", "B"), key]
+    app = apply(keeper, events)
+    devices = Devices(tables).of_users(app, ["u1"])["u1"]
+    found = {device.device_id: device.content_key for device in devices}
     assert found == {"d1": "quiet", "d2": None}
 
 
@@ -581,21 +550,13 @@ def test_people_of_many_tenants_are_found_as_each_tenants_are(
     keeper: StateKeeper, tables: Engine
 ) -> None:
     mute = {"user": "u1", "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}}
-    told = [
-        registered(10, "u1", "d1", "A"),
-        registered(11, "u2", "d2", "B"),
-        ("settings.updated", 12, mute),
-    ]
-    apps = [
-        apply(keeper, told),
-        apply(keeper, told),
-        apply(keeper, [registered(10, "u3", "d3", "C")]),
-    ]
+    change = ("settings.updated", 12, mute)
+    told = [registered(10, "u1", "d1", "A"), registered(11, "u2", "d2", "B"), change]
+    first = apply(keeper, told)
+    apps = [first, apply(keeper, told), apply(keeper, [registered(10, "u3", "d3", "C")])]
     people = [(app, user) for app in apps for user in ("u1", "u2", "u3", "nobody")]
-    found, wishes = (
-        Devices(tables).of_people(people),
-        Preferences(tables).of_people(people, ["c2c:ann"]),
-    )
+    found = Devices(tables).of_people(people)
+    wishes = Preferences(tables).of_people(people, ["c2c:ann"])
     singly = {
         (app, user): devices
         for app in apps

@@ -30,10 +30,8 @@ def replica(database_url: str) -> Iterator[str]:
 def records(message_id: str, user: str) -> list[Record]:
     now = now_ms()
     event = event_record(app="a", message_id=message_id, ts_ms=now, received_ms=now)
-    return [
-        event,
-        row_record(app="a", user=user, ts_ms=now, decided_ms=now, decision=Decision.NO_DEVICE),
-    ]
+    row = row_record(app="a", user=user, ts_ms=now, decided_ms=now, decision=Decision.NO_DEVICE)
+    return [event, row]
 
 
 def test_why_and_counts_are_asked_of_the_replica(settings: Settings, replica: str) -> None:

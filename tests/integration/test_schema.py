@@ -43,14 +43,8 @@ def started(arguments: list[str], url: str, redis_url: str, folder: Path) -> tup
         "SECRET_KEYS": Fernet.generate_key().decode(),
     }
     env = {**os.environ, **{f"PUSHFLEET_{name}": value for name, value in names.items()}}
-    done = subprocess.run(
-        [sys.executable, "-m", "workers", *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    argv = [sys.executable, "-m", "workers", *arguments]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stderr
 
 

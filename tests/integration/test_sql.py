@@ -20,18 +20,10 @@ from common.storage.devices import Devices
 from common.storage.ledger import Ledger
 from common.storage.migrations import migrate
 from tests.builders import present
-from tests.conftest import embedded, own_database
+from tests.conftest import own_database
 from tests.frozen import FrozenPostgres
 from tests.pooler import kinds, pooler
 from tests.records import event_record, row_record
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FrozenPostgres]:
-    with embedded(postgres=True) as running:
-        made = FrozenPostgres(running)
-        yield made
-        made.go_on()
 
 
 @pytest.fixture

@@ -119,13 +119,11 @@ supervisor.run(until={{"stop": False}})
 
 
 def test_output_goes_to_a_file_each(supervise, tmp_path):
-    supervisor = supervise(
-        line(
-            "print('a'); import sys; sys.stdout.write('unended'); sys.stdout.flush(); import "
-            "time; time.sleep(60)"
-        ),
-        log_dir=tmp_path,
+    command = line(
+        "print('a'); import sys; sys.stdout.write('unended'); sys.stdout.flush(); import "
+        "time; time.sleep(60)"
     )
+    supervisor = supervise(command, log_dir=tmp_path)
     for _ in range(200):
         supervisor.tick(0.05)
         if (tmp_path / "one.1.log").exists():

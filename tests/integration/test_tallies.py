@@ -66,12 +66,9 @@ def receipt(event, user: str, at: int, note: str):
 
 
 def page(event, people: list[str], decision: str = "online"):
+    fields = of(event, note="", message_class="chat", decision=decision)
     return PageRecord(
-        **of(event, note="", message_class="chat", decision=decision),
-        presence_ms=T0,
-        decided_ms=T0,
-        count=len(people),
-        users=pack_users(people),
+        **fields, presence_ms=T0, decided_ms=T0, count=len(people), users=pack_users(people)
     )
 
 
@@ -101,20 +98,14 @@ def test_a_minute_is_counted_by_tenant_vendor_class_and_outcome(runtime, app):
         ("huawei", "chat", "token_dead"): 1,
         ("", "chat", "online"): 2,
     }
-    assert counted(runtime, "receipt", "app", "vendor", "name") == {
-        (app, "huawei", "delivered"): 1,
-        (app, "huawei", "clicked"): 1,
-    }
+    found = counted(runtime, "receipt", "app", "vendor", "name")
+    assert found == {(app, "huawei", "delivered"): 1, (app, "huawei", "clicked"): 1}
     steps = runtime.tallies.read(
         "push", T0, LATER, ["name"], step_min=1, where={"name": "accepted", "app": app}
     )
     assert [(row["at_ms"], row["count"]) for row in steps] == [(T0, 1), (T0 + MINUTE_MS, 1)]
-    slots = {
-        row["slot"]: row["count"]
-        for row in runtime.tallies.read(
-            "push", T0, LATER, [], slots=True, where={"name": "accepted"}
-        )
-    }
+    counts = runtime.tallies.read("push", T0, LATER, [], slots=True, where={"name": "accepted"})
+    slots = {row["slot"]: row["count"] for row in counts}
     assert slots == {3: 1, 7: 1}, "400 ms and 7 s"
 
 
@@ -149,16 +140,11 @@ def test_old_minutes_become_hours_that_count_the_same(runtime, app):
     before = counted(runtime, "push", "app", "vendor", "class", "name")
     runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
     runtime.tallies.fold(T0 + 30 * 60 * MINUTE_MS, days=7)
-    assert (
-        counted(runtime, "push", "app", "vendor", "class", "name")
-        == before
-        == {(app, "huawei", "chat", "accepted"): 2}
-    )
+    found = counted(runtime, "push", "app", "vendor", "class", "name")
+    assert found == before == {(app, "huawei", "chat", "accepted"): 2}
     with runtime.engine.connect() as connection:
-        assert set(connection.execute(text("SELECT DISTINCT span FROM tallies")).scalars()) == {
-            0,
-            60,
-        }
+        found = set(connection.execute(text("SELECT DISTINCT span FROM tallies")).scalars())
+        assert found == {0, 60}
     runtime.tallies.fold(T0 + 8 * 1440 * MINUTE_MS, days=7)
     assert counted(runtime, "push", "app") == {}
 
@@ -209,13 +195,8 @@ def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
             break
     by_person = lambda row: (row["user"], row["device"] or "")  # noqa: E731
     assert sorted(found, key=by_person) == sorted(whole, key=by_person)
-    assert told["counts"] == {
-        "online": 25,
-        "accepted": 20,
-        "online_elsewhere": 15,
-        "token_dead": 10,
-        "no_device": 1,
-    }
+    ended = {"online": 25, "accepted": 20, "online_elsewhere": 15, "token_dead": 10, "no_device": 1}
+    assert told["counts"] == ended
 
 
 @pytest.mark.parametrize(
@@ -227,14 +208,9 @@ def test_a_page_is_narrowed_by_person_and_decision(runtime, app, user, decision,
     rows = [
         pushed(one, f"u{n:03}", T0 + n, "accepted" if n % 3 else "token_dead") for n in range(30)
     ]
+    of_zoe = pushed(one, "zoe", T0, None)
     runtime.ledger.write(
-        [
-            one,
-            *rows,
-            pushed(one, "zoe", T0, None),
-            page(one, ["kim"], "online_elsewhere"),
-            page(one, ["lee"]),
-        ]
+        [one, *rows, of_zoe, page(one, ["kim"], "online_elsewhere"), page(one, ["lee"])]
     )
     told = present(trace_page(runtime, "m-e1", app, user, decision, None, 100))
     assert len(told["recipients"]) == expected

@@ -1,13 +1,13 @@
 """One timer for the shards of a server: none of them holds up another."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from cryptography.fernet import Fernet
 
 from common.config import Settings
-from common.storage.migrations import migrate
+from tests.integration.conftest import opened
 from workers.maintenance.timer import LOOKS_S, ShardTimers, Timer
 from workers.runtime import Runtime
 
@@ -15,17 +15,9 @@ SHARDS = 4
 
 
 @pytest.fixture
-def runtime(settings_with: Callable[..., Settings], database_url: str) -> Iterator[Runtime]:
-    made = Runtime(
-        settings_with(
-            DATABASE_URL=database_url,
-            SECRET_KEYS=Fernet.generate_key().decode(),
-            SHARDS=str(SHARDS),
-        )
-    )
-    migrate(made.engine)
-    yield made
-    made.close()
+def runtime(keyed: Settings) -> Iterator[Runtime]:
+    with opened(replace(keyed, shards=SHARDS)) as made:
+        yield made
 
 
 def test_a_shard_whose_turn_fails_leaves_the_others_theirs(

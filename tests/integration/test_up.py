@@ -188,13 +188,8 @@ def test_a_fleet_that_never_says_it_is_ready_is_exit_code_1(
 ):
     monkeypatch.setattr(module, "READY_S_MAX", 0.5)
     monkeypatch.setattr(module.LocalFleet.wait_ready, "__defaults__", (lambda: False, 0.5))
-    code = up(
-        data_settings(data_dir),
-        {},
-        False,
-        migrate=lambda settings: None,
-        ready=lambda settings, names: False,
-    )
+    wanted = data_settings(data_dir)
+    code = up(wanted, {}, False, migrate=lambda settings: None, ready=lambda settings, names: False)
     assert code == 1
     assert "not ready" in capsys.readouterr().err
 

@@ -97,32 +97,21 @@ class Town:
                 user, device_id=f"d{number}", platform=platform, vendor=vendor, business_id=business
             )
             lang = dice.choice([None, None, "en", "de"])
+            token = f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}"
             self._tell(
                 app,
                 "device.registered",
-                {
-                    **data,
-                    "token": f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}",
-                    "lang": lang,
-                    "app_version": dice.choice([None, "1.2"]),
-                },
+                {**data, "token": token, "lang": lang, "app_version": dice.choice([None, "1.2"])},
             )
         if dice.random() < 0.15:
-            self._tell(
-                app,
-                "settings.updated",
-                {
-                    "user": user,
-                    "mute": {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"},
-                },
-            )
+            mute = {"conversation": {"type": "c2c", "id": "ann"}, "mode": "all"}
+            self._tell(app, "settings.updated", {"user": user, "mute": mute})
         if dice.random() < 0.15:
             key = f"{self.runtime.settings.key_prefix}presence:{{{app}:{user}}}"
-            self.runtime.core.hset(
-                key,
-                "d0",
-                f"{dice.choice(['foreground', 'background'])}|ios|{now_ms() + 60_000}".encode(),
+            presence = (
+                f"{dice.choice(['foreground', 'background'])}|ios|{now_ms() + 60_000}".encode()
             )
+            self.runtime.core.hset(key, "d0", presence)
 
     def _tell(self, app: str, kind: str, data: dict[str, Any]) -> None:
         decoded = TYPES[kind].decoder.decode(msgspec.json.encode(data))
@@ -207,11 +196,8 @@ class Town:
             runtime.redis.delete(key)
         assert took_quick_way == usual
         assert all(later.due_ms > now_ms() - 60_000 for later in commit.deferred)
-        return (
-            singly(commit.rows),
-            batches,
-            {*commit.wake, len(commit.deferred), len(commit.forward)},
-        )
+        rows = singly(commit.rows)
+        return (rows, batches, {*commit.wake, len(commit.deferred), len(commit.forward)})
 
 
 def pushes(batches: list[tuple[str, Batch]]) -> dict[tuple[str, str, str], list[Push]]:
@@ -298,9 +284,10 @@ def test_what_is_kept_of_a_lane_is_of_its_tenant_as_it_is(runtime: Runtime) -> N
             Entry(stream, b"%d-%d" % (began, n), raw, 1, False, {b"e": raw})
             for n, raw in enumerate(raws)
         ]
+        batches = town.handle(entries, usual=True)[1]
         notes = [
             push.note
-            for _, batch in town.handle(entries, usual=True)[1]
+            for _, batch in batches
             for push in batch.pushes
             if push.note.urgency == "chat"
         ]

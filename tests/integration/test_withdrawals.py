@@ -43,11 +43,9 @@ class Sent:
     def __init__(
         self, runtime: Runtime, users: list[str], screen: str = "", message_class: str = "chat"
     ) -> None:
-        self.runtime, self.app, self.message_id = (
-            runtime,
-            "w" + uuid.uuid4().hex[:10],
-            "m-" + uuid.uuid4().hex,
-        )
+        self.runtime = runtime
+        self.app = "w" + uuid.uuid4().hex[:10]
+        self.message_id = "m-" + uuid.uuid4().hex
         self.ts = now_ms() - 60_000
         self.message_class = message_class
         self.event = event_record(
@@ -101,11 +99,8 @@ class Sent:
         return self.entries()
 
     def entries(self) -> list[OfflineRecipients]:
-        return [
-            one
-            for entry in self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100)
-            for one in decode_offline(entry.blob)
-        ]
+        entries = self.runtime.streams.read(keys.STAGE_STREAMS[keys.ROUTING], 100)
+        return [one for entry in entries for one in decode_offline(entry.blob)]
 
 
 def names(found: list[OfflineRecipients]) -> list[str]:
@@ -161,14 +156,10 @@ def test_only_what_it_means_is_taken_back(runtime: Runtime, kind: Kind) -> None:
     """A recall: the message of its conversation; the end of a call: invitations up to it. Not what
     has the same id otherwise.
     """
-    message, call = (
-        Sent(runtime, ["u1"]).written(),
-        Sent(runtime, ["u2"], message_class="call").written(),
-    )
-    assert (
-        names(message.recalled(kind, **({"conversation": "c2c:x"} if kind == Kind.RECALL else {})))
-        == []
-    )
+    message = Sent(runtime, ["u1"]).written()
+    call = Sent(runtime, ["u2"], message_class="call").written()
+    more = {"conversation": "c2c:x"} if kind == Kind.RECALL else {}
+    assert names(message.recalled(kind, **more)) == []
     assert names(message.recalled(kind)) == (["u1"] if kind == Kind.RECALL else [])
     assert names(call.recalled(kind)) == (["u2"] if kind == Kind.CALL_CANCEL else [])
     call.ts -= 10_000
@@ -178,22 +169,16 @@ def test_only_what_it_means_is_taken_back(runtime: Runtime, kind: Kind) -> None:
 def test_who_accepted_is_told_nothing_on_the_phone_in_hand(runtime: Runtime) -> None:
     sent = Sent(runtime, ["u1", "u2"], message_class="call").written()
     for user, state in (("u1", "foreground"), ("u2", "background")):
-        runtime.core.hset(
-            f"{runtime.settings.key_prefix}presence:{{{sent.app}:{user}}}",
-            "d",
-            f"{state}|ios|{now_ms() + 60_000}",
-        )
+        key = f"{runtime.settings.key_prefix}presence:{{{sent.app}:{user}}}"
+        runtime.core.hset(key, "d", f"{state}|ios|{now_ms() + 60_000}")
     assert names(sent.recalled(Kind.CALL_CANCEL, reason="answered")) == ["u2"]
     assert names(sent.recalled(Kind.CALL_CANCEL, reason="cancelled")) == ["u1", "u2"]
 
 
 def test_a_silent_push_is_not_recalled_but_a_silent_call_is_cancelled(runtime: Runtime) -> None:
     assert Sent(runtime, ["u1"], '{"push_type": "silent"}').written().recalled() == []
-    assert names(
-        Sent(runtime, ["u1"], '{"push_type": "silent"}', "call")
-        .written()
-        .recalled(Kind.CALL_CANCEL)
-    ) == ["u1"]
+    call = Sent(runtime, ["u1"], '{"push_type": "silent"}', "call").written()
+    assert names(call.recalled(Kind.CALL_CANCEL)) == ["u1"]
 
 
 def test_what_was_silent_at_apple_only_is_not_taken_back_there(runtime: Runtime) -> None:
@@ -325,9 +310,8 @@ def test_pages_advance_the_wish_and_a_kill_between_them_loses_and_doubles_nothin
 ) -> None:
     monkeypatch.setattr(withdraw, "PAGE", 10)
     monkeypatch.setattr(withdraw, "AGAIN_S", 0.0)
-    monkeypatch.setattr(
-        withdraw, "BUDGET_S", 30.0
-    )  # a busy machine reads two pages only in half a second
+    # a busy machine reads two pages only in half a second
+    monkeypatch.setattr(withdraw, "BUDGET_S", 30.0)
     users = [f"u{number:02d}" for number in range(35)]
     sent = Sent(runtime, users).written()
     read, seen = runtime.ledger.accepted_of, 0

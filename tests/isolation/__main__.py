@@ -21,12 +21,8 @@ from tests.isolation.scenarios import SCENARIOS
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--size",
-        type=float,
-        default=1.0,
-        help="1.0: the long form; 0.1: a tenth of the load and the time",
-    )
+    about = "1.0: the long form; 0.1: a tenth of the load and the time"
+    parser.add_argument("--size", type=float, default=1.0, help=about)
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=20261128)
     parser.add_argument("--report", type=Path, default=Path("var/reports/isolation.json"))
@@ -42,13 +38,8 @@ def main() -> int:
                 one: {**asdict(value), "holds": value.holds} for one, value in figures.items()
             }
         except Exception as error:
-            found[name] = {
-                "broke": {
-                    "figure": None,
-                    "limit": f"{type(error).__name__}: {error}",
-                    "holds": False,
-                }
-            }
+            figure = {"figure": None, "limit": f"{type(error).__name__}: {error}", "holds": False}
+            found[name] = {"broke": figure}
         for one, value in found[name].items():
             print(
                 f"  {'holds' if value['holds'] else 'FAILS'}  {one:28} {value['figure']}  "

@@ -13,7 +13,6 @@ import signal
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from common.storage.tenants import Tenant
 from tests.benchmarks.counters import counters, processes
 from tests.builders import core_event
 from tests.processes import end_at_once
-from tests.taken import Taken
+from tests.taken import Taken, ask, told_by
 from workers.cli.demo import account
 from workers.cli.demo_data import account_options
 from workers.cli.fleet import migrate_settings
@@ -189,10 +188,8 @@ class Place:
         end = time.monotonic() + seconds
         while True:
             with self.runtime.engine.connect() as connection:
-                found = {
-                    row[0]: int(row[1])
-                    for row in connection.execute(query, {"app": self.app, "ids": list(messages)})
-                }
+                given = {"app": self.app, "ids": list(messages)}
+                found = {row[0]: int(row[1]) for row in connection.execute(query, given)}
             if len(found) >= len(set(messages)) or time.monotonic() > end:
                 return [found.get(message) for message in messages]
             time.sleep(0.25)
@@ -205,12 +202,8 @@ class Place:
             " WHERE e.app = :app AND e.message_id = :message GROUP BY 1"
         )
         with self.runtime.engine.connect() as connection:
-            return {
-                str(decision): int(count)
-                for decision, count in connection.execute(
-                    query, {"app": self.app, "message": message}
-                )
-            }
+            rows = connection.execute(query, {"app": self.app, "message": message})
+            return {str(decision): int(count) for decision, count in rows}
 
     def accepted_times(self, message: str) -> list[int]:
         """When each push of a message was accepted, epoch ms, in order."""
@@ -261,23 +254,19 @@ class Place:
                 peaks.append(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
         return max(peaks, default=0)
 
+    @property
+    def _simulators(self) -> Path:
+        return self.runtime.settings.data_dir / "simulators"
+
     def simulator(
         self, vendor: Vendor, action: str, wanted: Mapping[str, Any] | None = None
     ) -> Any:
         """A call at the simulator's side door: `stats`, `faults` …"""
-        told = json.loads(
-            (self.runtime.settings.data_dir / "simulators" / f"{vendor}.json").read_bytes()
-        )
-        data = None if wanted is None else json.dumps(wanted).encode()
-        with urllib.request.urlopen(
-            f"{told['control']}/_sim/{action}", data=data, timeout=10
-        ) as answer:
-            return json.loads(answer.read())
+        return ask(told_by(self._simulators, vendor), action, wanted)
 
     def recorded_ms(self, vendor: Vendor) -> list[int]:
         """When the simulator took each push, epoch ms, in order."""
-        told = self.runtime.settings.data_dir / "simulators" / f"{vendor}.json"
-        record = Taken(Path(json.loads(told.read_bytes())["record"]))
+        record = Taken(Path(told_by(self._simulators, vendor)["record"]))
         times = (int(line["at_ms"]) for line in record.lines())
         return sorted(at_ms for at_ms in times if at_ms >= self._before[2])
 
@@ -314,12 +303,8 @@ def advert(message: str, group: str) -> dict[str, Any]:
 
 
 def call(call_id: str, to: str) -> dict[str, Any]:
-    return {
-        "call_id": call_id,
-        "inviter": {"id": "ann", "nick": "Ann"},
-        "invitees": [to],
-        "timeout_s": 30,
-    }
+    inviter = {"id": "ann", "nick": "Ann"}
+    return {"call_id": call_id, "inviter": inviter, "invitees": [to], "timeout_s": 30}
 
 
 def _token(vendor: Vendor) -> str:
@@ -355,12 +340,8 @@ def place(
     (folder / "Procfile").write_text(procfile)
     environ = {"PUSHFLEET_DATA_DIR": str(folder / "var"), "PUSHFLEET_LOG_LEVEL": "warning"}
     environ |= {"PUSHFLEET_CONSOLE_ADDR": "127.0.0.1:0", "PUSHFLEET_RECEIPTS_ADDR": "127.0.0.1:0"}
-    elsewhere = [
-        name
-        for vendor, names in VENDOR_ENDPOINTS.items()
-        if vendor not in vendors
-        for name in names
-    ]
+    endpoints = VENDOR_ENDPOINTS.items()
+    elsewhere = [name for vendor, names in endpoints if vendor not in vendors for name in names]
     environ |= {f"PUSHFLEET_ENDPOINT_{name}": "http://127.0.0.1:9" for name in elsewhere}
     wanted = Settings.load(
         {**environ, **{f"PUSHFLEET_{name}": value for name, value in settings.items()}}

@@ -153,10 +153,8 @@ def absent_worker(size: float, place: Places) -> Figures:
             "message.recalled", {"message_id": "m1", "conversation": {"type": "c2c", "id": "ann"}}
         )
         taken_s = seconds_until(here.intake_done, "the recall is read", 30)
-        return {
-            "call_over_alone": Figure(max(beside - JITTER_MS, 0.0) / max(alone, 1.0), 1.2),
-            "recall_read_s": Figure(taken_s, 1.0),
-        }
+        call_over = Figure(max(beside - JITTER_MS, 0.0) / max(alone, 1.0), 1.2)
+        return {"call_over_alone": call_over, "recall_read_s": Figure(taken_s, 1.0)}
 
 
 def _calls(here: Place, people: Sequence[str], share: float = 0.5) -> float:
@@ -282,12 +280,8 @@ def devices_locked(size: float, place: Places) -> Figures:
         times = here.times_ms(chats, 90)
         seconds_until(here.intake_done, "the registration is read", 60)
         with here.runtime.engine.connect() as connection:
-            known = (
-                connection.execute(
-                    text("SELECT count(*) FROM devices WHERE \"user\" = 'newcomer'")
-                ).scalar()
-                or 0
-            )
+            query = text("SELECT count(*) FROM devices WHERE \"user\" = 'newcomer'")
+            known = connection.execute(query).scalar() or 0
         return {
             "dead_letters": Figure(here.dead_letters(), 0.0),
             "accepted_afterwards": Figure(
@@ -309,12 +303,8 @@ def _waiting_ended(here: Place) -> int:
 
 def _registration(user: str) -> dict[str, str]:
     lane = {"platform": "ios", "vendor": "apns", "business_id": "apns"}
-    return {
-        "user": user,
-        "device_id": "d",
-        "token": "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30],
-        **lane,
-    }
+    token = "a1" + uuid.uuid4().hex + uuid.uuid4().hex[:30]
+    return {"user": user, "device_id": "d", "token": token, **lane}
 
 
 def redis_full(size: float, place: Places) -> Figures:
@@ -387,10 +377,8 @@ def large_events(size: float, place: Places) -> Figures:
         seconds_until(
             lambda: here.dead_letters() >= illegal, "each of the large ones is a dead letter", 60
         )
-        return {
-            "intake_peak_mib": Figure(here.peak_rss_mib("intake"), 200.0),
-            "dead_letters": Figure(here.dead_letters(), illegal),
-        }
+        peak = Figure(here.peak_rss_mib("intake"), 200.0)
+        return {"intake_peak_mib": peak, "dead_letters": Figure(here.dead_letters(), illegal)}
 
 
 def idle_tenants(size: float, place: Places) -> Figures:

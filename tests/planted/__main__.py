@@ -55,31 +55,20 @@ def tried(fault: Fault, place: Path) -> dict[str, Any]:
         *fault.tests,
     ]
     try:
+        env = {**os.environ, "PYTHONPATH": str(place)}
         done = subprocess.run(
-            argv,
-            cwd=place,
-            env={**os.environ, "PYTHONPATH": str(place)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
+            argv, cwd=place, env=env, capture_output=True, text=True, check=False, timeout=SECONDS
         )
     except subprocess.TimeoutExpired:
         return {"noticed": True, "by": "the tests hang", "seconds": SECONDS}
     finally:
         path.write_text(text)
     if done.returncode not in (0, 1):
-        return {
-            "noticed": False,
-            "by": f"pytest ended with {done.returncode}: {done.stdout[-300:]}",
-            "seconds": 0,
-        }
+        words = f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
+        return {"noticed": False, "by": words, "seconds": 0}
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return {
-        "noticed": done.returncode == 1,
-        "by": failed[1] if failed else None,
-        "seconds": round(time.monotonic() - began),
-    }
+    took_s = round(time.monotonic() - began)
+    return {"noticed": done.returncode == 1, "by": failed[1] if failed else None, "seconds": took_s}
 
 
 def main() -> int:

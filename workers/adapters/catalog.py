@@ -280,12 +280,9 @@ def lane_of(stored: StoredCredential, settings: Settings) -> Lane | None:
         templates={name: Template(*template) for name, template in stored.templates.items()},
     )
     bases = {name: settings.endpoints.get(name, url) for name, url in spec.endpoints.items()}
+    key = f"{credential.lane}:{credential.version}"
     route = Route(
-        f"{credential.lane}:{credential.version}",
-        bases,
-        spec.http2,
-        spec.identity(credential),
-        proxy=settings.proxies.get(spec.vendor),
+        key, bases, spec.http2, spec.identity(credential), proxy=settings.proxies.get(spec.vendor)
     )
     if not spec.http2:
         route = replace(route, connections_max=HTTP1_CONNECTIONS_MAX)

@@ -57,13 +57,10 @@ def _account_option(name: str) -> Callable[..., Any]:
     means: dict[str, list[str]] = {}
     for vendor, one in FIELDS[name].items():
         means.setdefault(one.means, []).append(vendor)
-    text = (
-        "; ".join(
-            f"{', '.join(vendors)}{': ' if words else ''}{words}"
-            for words, vendors in means.items()
-        )
-        + "."
+    listed = "; ".join(
+        f"{', '.join(vendors)}{': ' if words else ''}{words}" for words, vendors in means.items()
     )
+    text = listed + "."
     kind = next(iter(FIELDS[name].values())).kind
     of_kind = {"file": _FILE, "secret": _FILE, "env": click.Choice(["production", "sandbox"])}.get(
         kind
@@ -73,57 +70,52 @@ def _account_option(name: str) -> Callable[..., Any]:
 
 def account_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `add` and `rotate` share."""
-    for option in reversed(
-        [
-            *(_account_option(name) for name in FIELDS),
-            click.option(
-                "--right",
-                "rights",
-                multiple=True,
-                help="A right the vendor has granted, e.g. huawei.im.",
-            ),
-            click.option("--channel", "channels", multiple=True, metavar="CLASS=ID"),
-            click.option(
-                "--template", "templates", multiple=True, metavar="CLASS=ID[:sender,text]"
-            ),
-            click.option("--quota", "quotas", multiple=True, metavar="BUCKET=N"),
-            click.option(
-                "--quota-tz",
-                metavar="TZ",
-                help="Zone whose midnight ends the quotas' day.  [default: the vendor's]",
-            ),
-            click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
-            click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
-            click.option("--rate", metavar="N/s"),
-            click.option(
-                "--callback-user", help=f"{SIGNED}: user name of the receipts' signature."
-            ),
-            click.option(
-                "--callback-key-file", type=_FILE, help=f"{SIGNED}: key of the receipts' signature."
-            ),
-            click.option(
-                "--alias",
-                "aliases",
-                multiple=True,
-                metavar="NAME",
-                help="What a door calls it (glob), e.g. a Matrix app_id.",
-            ),
-            click.option(
-                "--voip-alias",
-                "voip_aliases",
-                multiple=True,
-                metavar="NAME",
-                help="The same, of VoIP tokens (Apple).",
-            ),
-            click.option(
-                "--option",
-                "extra",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="A vendor's own option, see docs/vendors.",
-            ),
-        ]
-    ):
+    options = [
+        *(_account_option(name) for name in FIELDS),
+        click.option(
+            "--right",
+            "rights",
+            multiple=True,
+            help="A right the vendor has granted, e.g. huawei.im.",
+        ),
+        click.option("--channel", "channels", multiple=True, metavar="CLASS=ID"),
+        click.option("--template", "templates", multiple=True, metavar="CLASS=ID[:sender,text]"),
+        click.option("--quota", "quotas", multiple=True, metavar="BUCKET=N"),
+        click.option(
+            "--quota-tz",
+            metavar="TZ",
+            help="Zone whose midnight ends the quotas' day.  [default: the vendor's]",
+        ),
+        click.option("--device-cap", "device_caps", multiple=True, metavar="BUCKET=N"),
+        click.option("--reserve", "reserves", multiple=True, metavar="CLASS=P%"),
+        click.option("--rate", metavar="N/s"),
+        click.option("--callback-user", help=f"{SIGNED}: user name of the receipts' signature."),
+        click.option(
+            "--callback-key-file", type=_FILE, help=f"{SIGNED}: key of the receipts' signature."
+        ),
+        click.option(
+            "--alias",
+            "aliases",
+            multiple=True,
+            metavar="NAME",
+            help="What a door calls it (glob), e.g. a Matrix app_id.",
+        ),
+        click.option(
+            "--voip-alias",
+            "voip_aliases",
+            multiple=True,
+            metavar="NAME",
+            help="The same, of VoIP tokens (Apple).",
+        ),
+        click.option(
+            "--option",
+            "extra",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A vendor's own option, see docs/vendors.",
+        ),
+    ]
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -139,10 +131,8 @@ def read_account(
     _check_fields(vendor, given)
     rights = frozenset(given["rights"]) or (old.rights if old else frozenset())
     channels = _pairs(given["channels"], "--channel", _class) or (old.channels if old else {})
-    templates = {
-        name: _template(value)
-        for name, value in _pairs(given["templates"], "--template", _class).items()
-    } or (old.templates if old else {})
+    pairs = _pairs(given["templates"], "--template", _class).items()
+    templates = {name: _template(value) for name, value in pairs} or (old.templates if old else {})
     _check_rights(vendor, rights, channels, templates)
     stored_options, secrets = _with_callback(vendor, given, old, *_read(vendor, given, old))
     stored_options = _with_aliases(given, old, stored_options)
@@ -224,10 +214,8 @@ def _read(
         }
     try:
         read, secrets = VENDORS[vendor].read_credential(options, files, now_ms())
-        return {
-            **{name: options[name] for name in (*KEPT, *extra) if name in options},
-            **read,
-        }, secrets
+        kept = {**{name: options[name] for name in (*KEPT, *extra) if name in options}, **read}
+        return kept, secrets
     except CredentialError as error:
         raise CliError(f"refused: {error}") from None
 
@@ -236,20 +224,12 @@ def _with_aliases(
     given: Mapping[str, Any], old: StoredCredential | None, options: Mapping[str, str]
 ) -> dict[str, str]:
     """With what doors call this account: as given, else as it was."""
-    kept = {
-        name: old.options[name]
-        for name in (ALIAS, VOIP_ALIAS)
-        if old is not None and name in old.options
+    names = (ALIAS, VOIP_ALIAS)
+    kept = {name: old.options[name] for name in names if old is not None and name in old.options}
+    named = {
+        name: _joined(given[f"{name}es"]) for name in (ALIAS, VOIP_ALIAS) if given.get(f"{name}es")
     }
-    return {
-        **options,
-        **kept,
-        **{
-            name: _joined(given[f"{name}es"])
-            for name in (ALIAS, VOIP_ALIAS)
-            if given.get(f"{name}es")
-        },
-    }
+    return {**options, **kept, **named}
 
 
 def _joined(aliases: Sequence[str]) -> str:

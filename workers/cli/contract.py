@@ -86,6 +86,7 @@ def _name(kind: str) -> str:
 
 
 def _envelope(kind: str) -> dict[str, Any]:
+    tenant = {"type": "string", "minLength": 1, "maxLength": APP_MAX, "description": "The tenant."}
     return {
         "type": "object",
         "required": ["id", "type", "app", "data"],
@@ -98,12 +99,7 @@ def _envelope(kind: str) -> dict[str, Any]:
                 "description": "Unique per tenant; a repeat is ignored.",
             },
             "type": {"const": kind},
-            "app": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": APP_MAX,
-                "description": "The tenant.",
-            },
+            "app": tenant,
             "ts": {
                 "type": ["integer", "null"],
                 "minimum": 0,

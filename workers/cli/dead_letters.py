@@ -52,10 +52,8 @@ def listed(stage: str | None, app_id: str | None, limit: int | None, as_json: bo
                 for letter in runtime.dead_letters.each(stage, app_id, limit or LISTED_MAX)
             )
             return
-        rows = [
-            {**row, "at": at(row["at_ms"])}
-            for row in runtime.dead_letters.heads(stage, app_id, limit or TABLE_ROWS)
-        ]
+        heads = runtime.dead_letters.heads(stage, app_id, limit or TABLE_ROWS)
+        rows = [{**row, "at": at(row["at_ms"])} for row in heads]
         count = len(runtime.dead_letters.ids(stage, app_id))
     print_table(["id", "at", "stage", "app", "reason"], rows, "no dead letter")
     if count > len(rows):

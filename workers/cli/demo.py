@@ -126,12 +126,8 @@ def play(runtime: Runtime, console: Console) -> dict[str, Any]:
         runtime.credentials.add(account(vendor, options))
     runtime.catalog.changed()
     core = runtime.core
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    name = TextColumn("{task.description:<28}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         registered = list(demo_data.registrations(data))
         (stream,) = runtime.settings.event_streams
@@ -258,24 +254,10 @@ def report_of(
         received: dict[str, int] = dict(
             connection.execute(text("SELECT event_id, received_ms FROM events")).tuples().all()
         )
-        retired: Counter[str] = Counter(
-            dict(
-                connection.execute(
-                    text(
-                        "SELECT vendor, count(*) FROM devices WHERE state = 'retired' GROUP "
-                        "BY vendor"
-                    )
-                )
-                .tuples()
-                .all()
-            )
-        )
-        no_device = {
-            tuple(row)
-            for row in connection.execute(
-                text("SELECT \"user\", device_id FROM devices WHERE state <> 'active'")
-            )
-        }
+        query = text("SELECT vendor, count(*) FROM devices WHERE state = 'retired' GROUP BY vendor")
+        retired: Counter[str] = Counter(dict(connection.execute(query).tuples().all()))
+        query = text("SELECT \"user\", device_id FROM devices WHERE state <> 'active'")
+        no_device = {tuple(row) for row in connection.execute(query)}
     missing, doubled = _compare(data, rows, no_device)
     accepted = [row for row in rows if row["decision"] == "accepted"]
     times = sorted(row["decided_ms"] - received[row["event_id"]] for row in accepted)

@@ -90,12 +90,8 @@ def account_options(folder: Path) -> Iterator[tuple[Vendor, list[str]]]:
     """(vendor, options of `credential add`) of a throw-away account with every vendor."""
     folder.mkdir(parents=True, exist_ok=True)
     rsa_pem = _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-    keys = DemoKeys(
-        rsa_pem,
-        _pem(ec.generate_private_key(ec.SECP256R1())),
-        f"s-{uuid.uuid4().hex}",
-        uuid.uuid4().hex,
-    )
+    ec_pem = _pem(ec.generate_private_key(ec.SECP256R1()))
+    keys = DemoKeys(rsa_pem, ec_pem, f"s-{uuid.uuid4().hex}", uuid.uuid4().hex)
     for vendor, spec in VENDORS.items():
         account, options = spec.demo(keys), []
         for name, value in account.fields.items():

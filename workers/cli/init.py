@@ -82,31 +82,16 @@ def init(
         steps.append(
             ["credential", "add", vendor, "--app", app_id, "--business-id", business_id, *options]
         )
-    steps.append(
-        [
-            "publish",
-            "--fresh",
-            _event(
-                folder, f"{name}-device.json", "device.registered", app_id, f"{user}-phone", device
-            ),
-        ]
+    path = _event(
+        folder, f"{name}-device.json", "device.registered", app_id, f"{user}-phone", device
     )
+    steps.append(["publish", "--fresh", path])
     for step in steps:
         _do(step)
-    printed = _do(
-        [
-            "publish",
-            "--fresh",
-            _event(
-                folder,
-                f"{name}-message.json",
-                "message.stored",
-                app_id,
-                "hello",
-                hello("hello", user),
-            ),
-        ]
+    path = _event(
+        folder, f"{name}-message.json", "message.stored", app_id, "hello", hello("hello", user)
     )
+    printed = _do(["publish", "--fresh", path])
     raise click.exceptions.Exit(_outcome(settings, app_id, vendor, printed.split()[0]))
 
 

@@ -27,26 +27,21 @@ def lanes(app_id: str | None, as_json: bool) -> None:
     with opened() as runtime:
         rows = lane_rows(runtime, lanes_of(runtime, app_id))
         check_tenant(runtime, app_id, rows, as_json=as_json)
-    print_list(
-        rows,
-        [
-            "app",
-            "vendor",
-            "business_id",
-            "env",
-            "state",
-            "since",
-            "why",
-            "rate",
-            "rate_now",
-            "inflight",
-            "parked",
-            "quotas",
-        ],
-        "no lane yet: pushfleet credential add",
-        _as_words,
-        as_json=as_json,
-    )
+    columns = [
+        "app",
+        "vendor",
+        "business_id",
+        "env",
+        "state",
+        "since",
+        "why",
+        "rate",
+        "rate_now",
+        "inflight",
+        "parked",
+        "quotas",
+    ]
+    print_list(rows, columns, "no lane yet: pushfleet credential add", _as_words, as_json=as_json)
 
 
 def _as_words(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,13 +54,8 @@ def _query(name: str, words: str, schema: Mapping[str, Any] | None = None) -> di
 
 
 def _path(name: str, words: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": words,
-        "schema": {"type": "string", "minLength": 1},
-    }
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
 
 
 _API_ERRORS: Final = {

@@ -64,15 +64,8 @@ def publish(
         )
     if fresh and dialect != "native":
         raise CliError("--fresh goes with native events: a callback's ids are the cloud's")
-    more = {
-        name: value
-        for name, value in {
-            "d": dialect if dialect != "native" else None,
-            "app": app_id,
-            "q": query,
-        }.items()
-        if value
-    }
+    cloud = dialect if dialect != "native" else None
+    more = {name: value for name, value in {"d": cloud, "app": app_id, "q": query}.items() if value}
     with opened() as runtime:
         stream = runtime.settings.event_streams[0]
         post = Post(runtime, stream, more)
@@ -305,12 +298,8 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     shard = runtime.shards[shard_of(len(runtime.shards), app, user)]
     shard.streams.hand_on((), adds)
     shard.send_wake_up(keys.ROUTING)
-    _print_step(
-        now,
-        "",
-        "routing",
-        f"message {taken.message.message_id} for this device only, presence is not asked",
-    )
+    words = f"message {taken.message.message_id} for this device only, presence is not asked"
+    _print_step(now, "", "routing", words)
     return 1
 
 

@@ -106,12 +106,8 @@ def shown(environ: Mapping[str, str], in_dotenv: set[str]) -> list[dict[str, Any
     for vendor in VENDOR_ENDPOINTS:
         name = f"{PREFIX}PROXY_{vendor.upper()}"
         value = re.sub(r"//.*@", "//", values.get(name, ""))
-        row = {
-            "name": name,
-            "value": value,
-            "from": _origin(name, environ, in_dotenv),
-            "default": "",
-        }
+        origin = _origin(name, environ, in_dotenv)
+        row = {"name": name, "value": value, "from": origin, "default": ""}
         rows.append(
             {**row, "takes": PROXY_TAKES, "means": f"The proxy for all requests to {vendor}."}
         )
@@ -143,11 +139,9 @@ def page() -> str:
         for one in SETTINGS
     ]
     files = ", ".join(f"`{PREFIX}{name}_FILE`" for name in URL_NAMES)
+    takes = _cell(ENDPOINT_TAKES)
     tail = TAIL.format(
-        files=files,
-        takes=_cell(ENDPOINT_TAKES),
-        proxy=f"`{PREFIX}PROXY_FCM`",
-        proxy_takes=_cell(PROXY_TAKES),
+        files=files, takes=takes, proxy=f"`{PREFIX}PROXY_FCM`", proxy_takes=_cell(PROXY_TAKES)
     )
     ends = [
         f"| {vendor} | {', '.join(f'`{PREFIX}ENDPOINT_{name}`' for name in names)} |"

@@ -132,9 +132,8 @@ class LocalFleet:
             read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas
         )
         self.settings = _free_addrs(self.wanted)
-        secret_keys(
-            self.wanted
-        )  # made now, if they are to be made: many processes will ask for them at once
+        # made now, if they are to be made: many processes will ask for them at once
+        secret_keys(self.wanted)
 
     def start(self) -> None:
         """Starts everything, in order. EmbeddedError, SettingError, or what migrate raises; then

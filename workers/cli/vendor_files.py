@@ -31,14 +31,8 @@ def made(root: Path) -> Iterator[tuple[Path, str]]:
     yield root / "workers/cli/help_texts.json", help_texts.made(cli)
     procfile, compose, site = root / "Procfile", root / "docker-compose.yml", root / "mkdocs.yml"
     chart = root / "deploy/helm/pushfleet/values.yaml"
-    yield (
-        procfile,
-        _replaced(
-            procfile,
-            r"(?:^delivery-[a-z]+:.*\n)+",
-            "".join(PROCESS.format(one, one) for one in VENDORS),
-        ),
-    )
+    processes = "".join(PROCESS.format(one, one) for one in VENDORS)
+    yield (procfile, _replaced(procfile, r"(?:^delivery-[a-z]+:.*\n)+", processes))
     services = "".join(SERVICE.format(one, one) for one in VENDORS)
     yield compose, _replaced(compose, r"(?:^  delivery-[a-z]+:\n(?:    .*\n)+\n)+", services)
     lanes = {
@@ -53,14 +47,8 @@ def made(root: Path) -> Iterator[tuple[Path, str]]:
         ),
     )
     pages = sorted(path.name for path in (root / "docs/vendors").glob("*.md"))
-    yield (
-        site,
-        _replaced(
-            site,
-            r"(?:^      - vendors/.*\n)+",
-            "".join(f"      - vendors/{one}\n" for one in pages),
-        ),
-    )
+    lines = "".join(f"      - vendors/{one}\n" for one in pages)
+    yield (site, _replaced(site, r"(?:^      - vendors/.*\n)+", lines))
     yield root / "docs/settings.md", page()
     documents = {
         "docs/events.schema.json": json_schema,

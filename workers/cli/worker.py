@@ -192,11 +192,8 @@ def process_name(
     """
     parts = vendors if stage == DELIVERY and len(vendors) < len(Vendor) else roles
     line = "-".join([stage, *parts])
-    return (
-        environ.get("PUSHFLEET_PROCESS")
-        or environ.get("HONCHO_PROCESS_NAME")
-        or f"{line}.{index}@{socket.gethostname()}"
-    )
+    process = environ.get("PUSHFLEET_PROCESS")
+    return process or environ.get("HONCHO_PROCESS_NAME") or f"{line}.{index}@{socket.gethostname()}"
 
 
 def _vendor(name: str) -> Vendor:
@@ -259,9 +256,8 @@ def _heartbeat(
 
     progress: monotonic time of the last progress.
     """
-    silent_s = max(
-        SILENT_S, 3 * runtime.settings.send_timeout_s
-    )  # an access token and two requests may be waited for
+    # an access token and two requests may be waited for
+    silent_s = max(SILENT_S, 3 * runtime.settings.send_timeout_s)
     known = Progress(progress, waiting, silent_s)
     metrics.BUILD_INFO.labels(metrics.version()).set(1)
     port = metrics.serve_metrics(
@@ -305,14 +301,14 @@ def _intake(runtime: Runtime, beat: WorkBeat) -> None:
 def intake_loop(runtime: Runtime) -> IntakeLoop:
     """Intake of this process, into all shards."""
     from workers.handlers.intake import IntakeLoop
-    from workers.handlers.joint_intake import JointIntake
+    from workers.handlers.joint_intake import JointIntakeLoop
     from workers.handlers.spread_intake import SpreadIntakeLoop
 
     streams, ports = runtime.settings.event_streams, [doors_of(one) for one in runtime.shards]
     if len(ports) == 1:
         return IntakeLoop(streams, ports[0])
     if runtime.together:
-        return IntakeLoop(streams, ports[0], handler=JointIntake(ports))
+        return JointIntakeLoop(streams, ports)
     return SpreadIntakeLoop(streams, ports)
 
 

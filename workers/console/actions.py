@@ -81,18 +81,10 @@ class Actions:
         if doing not in ("replay", "drop") or not ids:
             return _back("/dead-letters", "gone")
         count = self._stores.dead_letters.drop(ids) if doing == "drop" else self._replay_all(ids)
-        self._note(
-            visitor,
-            f"letters {doing}",
-            "",
-            f"{fields.get('stage', '')}: {fields.get('kind', '')}",
-            f"{count} of {len(ids)}",
-        )
-        log.warning(
-            "dead letters were %s in the console",
-            "dropped" if doing == "drop" else "replayed",
-            extra={"count": count},
-        )
+        group = f"{fields.get('stage', '')}: {fields.get('kind', '')}"
+        self._note(visitor, f"letters {doing}", "", group, f"{count} of {len(ids)}")
+        words = "dropped" if doing == "drop" else "replayed"
+        log.warning("dead letters were %s in the console", words, extra={"count": count})
         said = "done_dropped" if doing == "drop" else "done_replayed"
         return _back("/dead-letters", said if count == len(ids) < GROUP_MAX else "done_part")
 
@@ -112,13 +104,8 @@ class Actions:
         app, user, device = (fields.get(name, "") for name in ("app", "user", "device"))
         state = {"retire": "retired", "restore": "active"}.get(fields.get("do", ""))
         done = state is not None and self._ports.set_device(app, user, device, state)
-        self._note(
-            visitor,
-            f"device {state or 'unchanged'}",
-            app,
-            person_mark(app, user),
-            "done" if done else "gone",
-        )
+        words = f"device {state or 'unchanged'}"
+        self._note(visitor, words, app, person_mark(app, user), "done" if done else "gone")
         log.warning(
             "a device was changed in the console", extra={"app": app, "reason": state or "nothing"}
         )
@@ -170,13 +157,8 @@ class Actions:
         wrong = self._ports.store_account(
             vendor, app, business_id, given(Vendor(vendor), fields, fields.files), rotate
         )
-        self._note(
-            visitor,
-            "account rotated" if rotate else "account added",
-            app,
-            f"{vendor} {business_id}",
-            wrong or "done",
-        )
+        action = "account rotated" if rotate else "account added"
+        self._note(visitor, action, app, f"{vendor} {business_id}", wrong or "done")
         if wrong is not None:
             return self._pages.account_page(request, visitor, wrong, fields)
         return _back("/credentials", "done_account")

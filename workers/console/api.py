@@ -124,14 +124,9 @@ class Api:
         most = _whole(request, "limit", ROWS_DEFAULT, ROWS_MAX)
         message_id = _path(request, "message_id")
         cursor = None if after is None else read_cursor(after)
+        user = _value(request, "user")
         trace = self._ports.trace(
-            message_id,
-            app,
-            _value(request, "user"),
-            _value(request, "decision", empty=True),
-            cursor,
-            most,
-            COUNTS_S,
+            message_id, app, user, _value(request, "decision", empty=True), cursor, most, COUNTS_S
         )
         if trace is None:
             raise ApiRefusal(
@@ -179,14 +174,9 @@ class Api:
             return [_count(row, with_step=bool(minutes)) for row in rows]
 
         latency = self._latency(since, until, wanted)
+        counted = tallies.counted_ms()
         return Counts(
-            since,
-            until,
-            tallies.counted_ms(),
-            counts("event"),
-            counts("push"),
-            counts("receipt"),
-            latency,
+            since, until, counted, counts("event"), counts("push"), counts("receipt"), latency
         )
 
     def _latency(self, since: int, until: int, wanted: Mapping[str, str]) -> list[Latency]:
@@ -271,11 +261,8 @@ def _json(answer: msgspec.Struct) -> Response:
 
 
 def _refused(status: int, words: str) -> Response:
-    more = {
-        401: {"www-authenticate": "Bearer"},
-        429: {"retry-after": "60"},
-        503: {"retry-after": "5"},
-    }.get(status, {})
+    bearer = {"www-authenticate": "Bearer"}
+    more = {401: bearer, 429: {"retry-after": "60"}, 503: {"retry-after": "5"}}.get(status, {})
     return Response(
         msgspec.json.encode(ApiError(words)), status, {**HEADERS, **more}, "application/json"
     )

@@ -45,14 +45,9 @@ def series(tallies: Tallies, span: str, now_ms: int) -> dict[str, Any]:
     place = {minute * MINUTE_MS: number for number, minute in enumerate(begins)}
     since, until = begins[0] * MINUTE_MS, end * MINUTE_MS
     slots: dict[str, dict[int, dict[int, int]]] = {}
+    where = {"name": Decision.ACCEPTED}
     for row in tallies.read(
-        "push",
-        since,
-        until,
-        ["vendor"],
-        step_min=step,
-        slots=True,
-        where={"name": Decision.ACCEPTED},
+        "push", since, until, ["vendor"], step_min=step, slots=True, where=where
     ):
         at = slots.setdefault(row["vendor"], {}).setdefault(place[row["at_ms"]], {})
         at[row["slot"]] = row["count"]
@@ -82,13 +77,9 @@ def funnel(tallies: Tallies, now_ms: int) -> Funnel:
     total = sum(pushes.values())
     away = total - sum(count for name, count in pushes.items() if name in NOT_AWAY)
     stored = sum(count for name, count in events.items() if name in PUSHED_EVENTS)
+    accepted = pushes.get(Decision.ACCEPTED, 0)
     return Funnel(
-        stored,
-        total,
-        away,
-        pushes.get(Decision.ACCEPTED, 0),
-        receipts.get("delivered", 0),
-        receipts.get("clicked", 0),
+        stored, total, away, accepted, receipts.get("delivered", 0), receipts.get("clicked", 0)
     )
 
 
@@ -97,12 +88,9 @@ def flows(tallies: Tallies, now_ms: int) -> dict[tuple[str, str, str], float]:
     until = tallies.counted_ms() or 0
     if now_ms - until > 10 * MINUTE_MS:
         return {}
+    where = {"name": Decision.ACCEPTED}
     rows = tallies.read(
-        "push",
-        until - 10 * MINUTE_MS,
-        until,
-        ["app", "vendor", "business_id"],
-        where={"name": Decision.ACCEPTED},
+        "push", until - 10 * MINUTE_MS, until, ["app", "vendor", "business_id"], where=where
     )
     return {(row["app"], row["vendor"], row["business_id"]): row["count"] / 10 for row in rows}
 

@@ -257,15 +257,8 @@ class Frame:
         return self.render(visitor, name, status, path=path, done=done, asked_for=query, **values)
 
     def refusal(self, visitor: Visitor, said: str, status: int, **values: Any) -> Response:
-        return self.render(
-            visitor,
-            "said",
-            status,
-            path="",
-            done="",
-            asked_for=[],
-            said=word(said, visitor.lang, **values),
-        )
+        words = word(said, visitor.lang, **values)
+        return self.render(visitor, "said", status, path="", done="", asked_for=[], said=words)
 
     def render(
         self,

@@ -238,13 +238,8 @@ class Dashboard:
                 Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None)
             )
         due = shards.delayed_oldest_ms(stores)
-        found.append(
-            Queue(
-                "delayed",
-                shards.delayed_count(stores),
-                max(now - due, 0) if due is not None else None,
-            )
-        )
+        count = shards.delayed_count(stores)
+        found.append(Queue("delayed", count, max(now - due, 0) if due is not None else None))
         return found
 
     def examination(self) -> Examination | None:

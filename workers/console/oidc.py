@@ -90,11 +90,8 @@ class Provider:
     def begin(self) -> tuple[str, Pending]:
         """(where to send the browser, what to remember). OidcError: the provider is away."""
         pending = Pending(*(secrets.token_urlsafe(32) for _ in range(3)))
-        challenge = (
-            base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest())
-            .rstrip(b"=")
-            .decode()
-        )
+        digest = base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest())
+        challenge = digest.rstrip(b"=").decode()
         params = {
             "response_type": "code",
             "client_id": self._settings.oidc_client_id,

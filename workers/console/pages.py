@@ -43,13 +43,9 @@ class Pages:
     def overview(self, request: Request, visitor: Visitor) -> Response:
         span = request.query_params.get("span", "hour")
         view = self._look.overview(visitor.lang)
+        span = span if span in SPANS else "hour"
         return self._frame.page(
-            request,
-            visitor,
-            "overview",
-            view=view,
-            refresh=REFRESH_S,
-            span=span if span in SPANS else "hour",
+            request, visitor, "overview", view=view, refresh=REFRESH_S, span=span
         )
 
     def messages(self, request: Request, visitor: Visitor) -> Response:
@@ -94,13 +90,8 @@ class Pages:
         return self._frame.page(request, visitor, "lanes", lanes=lanes)
 
     def credentials(self, request: Request, visitor: Visitor) -> Response:
-        return self._frame.page(
-            request,
-            visitor,
-            "credentials",
-            rows=self._stores.credentials.listed(),
-            vendors=list(FIELDS),
-        )
+        rows = self._stores.credentials.listed()
+        return self._frame.page(request, visitor, "credentials", rows=rows, vendors=list(FIELDS))
 
     def account_page(
         self,
@@ -121,13 +112,9 @@ class Pages:
         if query["vendor"] not in set(Vendor):
             return self._frame.refusal(visitor, "gone", 404)
         key = query["app"], query["vendor"], query["business_id"]
+        rows = self._stores.credentials.listed()
         old = next(
-            (
-                row
-                for row in self._stores.credentials.listed()
-                if (row["app"], row["vendor"], row["business_id"]) == key
-            ),
-            None,
+            (row for row in rows if (row["app"], row["vendor"], row["business_id"]) == key), None
         )
         kinds = FIELDS[Vendor(query["vendor"])]
         shown = {"query": query, "old": old, "kinds": kinds, "wrong": wrong, "fields": fields or {}}

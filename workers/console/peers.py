@@ -56,11 +56,8 @@ class Peers:
     def host(self, peer: str, headers: Mapping[str, str]) -> str:
         """The name that the browser has asked for."""
         own = headers.get("host", "")
-        return (
-            headers.get("x-forwarded-host", own).partition(",")[0].strip()
-            if self.is_trusted(peer)
-            else own
-        )
+        trusted = self.is_trusted(peer)
+        return headers.get("x-forwarded-host", own).partition(",")[0].strip() if trusted else own
 
     def over_tls(self, peer: str, headers: Mapping[str, str], scheme: str) -> bool:
         scheme_sent = (

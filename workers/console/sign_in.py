@@ -76,13 +76,9 @@ class SignIn:
             ConsoleSession(user.name, user.mark, now_ms() + LIFE_S * 1000)
         )
         response = RedirectResponse("/", 303)
+        secure = self._frame.over_tls(request)
         response.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=LIFE_S,
-            httponly=True,
-            samesite="strict",
-            secure=self._frame.over_tls(request),
+            COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=secure
         )
         return response
 
@@ -128,28 +124,18 @@ class SignIn:
         # a page of ours between: to a redirect that another site began no browser gives a strict
         # cookie
         words = word("oidc_welcome", visitor.lang)
+        nobody = Visitor(None, None, visitor.lang)
         response = self._frame.render(
-            Visitor(None, None, visitor.lang),
-            "said",
-            200,
-            path="",
-            done="",
-            asked_for=[],
-            said=words,
-            good=True,
+            nobody, "said", 200, path="", done="", asked_for=[], said=words, good=True
         )
         response.headers["refresh"] = "0; url=/"
         response.delete_cookie(OIDC_COOKIE, path="/login")
         cookie = self._frame.signer.cookie(
             ConsoleSession(name, "", now_ms() + oidc.LIFE_S * 1000, person.role)
         )
+        secure = self._frame.over_tls(request)
         response.set_cookie(
-            COOKIE,
-            cookie,
-            max_age=oidc.LIFE_S,
-            httponly=True,
-            samesite="strict",
-            secure=self._frame.over_tls(request),
+            COOKIE, cookie, max_age=oidc.LIFE_S, httponly=True, samesite="strict", secure=secure
         )
         return response
 

@@ -144,11 +144,8 @@ def _event(one: Mapping[str, Any], found: Found, token: str, now_ms: int) -> dic
     if len(identity) > 128:
         identity = "gorush:" + hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
     message_id = as_name(notif_id) or identity
-    data: dict[str, Any] = {
-        "message_id": message_id,
-        "kind": "message",
-        "push": _push(one, found, now_ms),
-    }
+    push = _push(one, found, now_ms)
+    data: dict[str, Any] = {"message_id": message_id, "kind": "message", "push": push}
     if thread := as_name(one.get("thread-id")) or as_name(one.get("thread_id")):
         data["conversation"] = {"type": "c2c", "id": thread}
     event = direct_event(found, identity, token, now_ms, data)
@@ -247,10 +244,8 @@ def _fold(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ttl(one: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """expiration: Unix seconds (iOS); time_to_live: seconds (Android)."""
-    for name, seconds in (
-        ("expiration", one.get("expiration")),
-        ("time_to_live", one.get("time_to_live")),
-    ):
+    ends = (("expiration", one.get("expiration")), ("time_to_live", one.get("time_to_live")))
+    for name, seconds in ends:
         if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0:
             left = seconds - now_ms // 1000 if name == "expiration" else seconds
             return {"ttl_s": max(1, min(left, 7 * 86_400))}
@@ -265,11 +260,8 @@ def _object(value: Any, *names: str) -> dict[str, Any]:
 
 
 def _aps(one: Mapping[str, Any], alert: Mapping[str, Any]) -> dict[str, Any]:
-    aps = {
-        name: value
-        for name, value in _object(one, "apns", "payload", "aps").items()
-        if name != "alert"
-    }
+    fields = _object(one, "apns", "payload", "aps").items()
+    aps = {name: value for name, value in fields if name != "alert"}
     inner = {
         name: value
         for name, value in alert.items()

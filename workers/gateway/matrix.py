@@ -53,12 +53,8 @@ def token_of(vendor: Vendor, pushkey: str) -> str:
     if vendor != Vendor.APNS or _HEX.fullmatch(pushkey):
         return pushkey
     try:
-        return (
-            base64.b64decode(
-                pushkey.strip() + "=" * (-len(pushkey.strip()) % 4), validate=True
-            ).hex()
-            or pushkey
-        )
+        raw = base64.b64decode(pushkey.strip() + "=" * (-len(pushkey.strip()) % 4), validate=True)
+        return raw.hex() or pushkey
     except (binascii.Error, ValueError):
         return pushkey
 
@@ -106,10 +102,8 @@ def _about(notification: Mapping[str, Any]) -> dict[str, Any]:
         {"type": "group", "id": room, "name": name} if name else {"type": "c2c", "id": room}
     )
     nick = as_name(notification.get("sender_display_name"))
-    return {
-        "conversation": conversation,
-        "sender": {"id": sender, "nick": nick} if nick else {"id": sender},
-    }
+    whom = {"id": sender, "nick": nick} if nick else {"id": sender}
+    return {"conversation": conversation, "sender": whom}
 
 
 def _push(
@@ -190,10 +184,8 @@ def _manner(
     vendor: dict[str, Any] = {"fcm": {"data_only": True}}
     if notification.get("prio") == "low":
         apns["priority"], vendor["fcm"]["priority"] = "5", "normal"
-    manner: dict[str, Any] = {
-        "collapse_key": as_name(notification.get("event_id")),
-        "vendor": {**vendor, "apns": apns},
-    }
+    collapse_key = as_name(notification.get("event_id"))
+    manner: dict[str, Any] = {"collapse_key": collapse_key, "vendor": {**vendor, "apns": apns}}
     if room := as_name(notification.get("room_id")):
         manner["thread_id"] = room
     if sound != "default" and kind != "call":
@@ -226,12 +218,10 @@ def _words(notification: Mapping[str, Any], lang: str) -> tuple[str, dict[str, A
     if kind == "m.call.invite" or (
         kind in RING_TYPES and content.get("notification_type") == "ring"
     ):
-        return "call", {
-            "title": room or name,
-            "body": f"{name}: {translate('call_invite', lang)}"
-            if room
-            else translate("call_invite", lang),
-        }
+        body = (
+            f"{name}: {translate('call_invite', lang)}" if room else translate("call_invite", lang)
+        )
+        return "call", {"title": room or name, "body": body}
     if kind == "m.room.member":
         # Synapse names it beside the content, the specification within
         membership = notification.get("membership") or content.get("membership")

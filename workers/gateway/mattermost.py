@@ -88,11 +88,8 @@ def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
         return "badge", {"badge": badge}
     if kind == "clear":
         return "clear", {"badge": badge, "data": {"payload": payload}}
-    push: dict[str, Any] = {
-        "badge": badge,
-        "data": {"payload": payload},
-        "display": _display(given, kind),
-    }
+    data = {"payload": payload}
+    push: dict[str, Any] = {"badge": badge, "data": data, "display": _display(given, kind)}
     if channel := as_name(given.get("channel_id")):
         push["thread_id"] = channel
     push |= _manner(given, kind)

@@ -129,11 +129,8 @@ def disco_info() -> Node:
     identity = Node(
         f"{{{DISCO_INFO}}}identity", {"category": "pubsub", "type": "push", "name": "Pushfleet"}
     )
-    return Node(
-        f"{{{DISCO_INFO}}}query",
-        {},
-        [identity, *(Node(f"{{{DISCO_INFO}}}feature", {"var": name}) for name in features)],
-    )
+    children = [identity, *(Node(f"{{{DISCO_INFO}}}feature", {"var": name}) for name in features)]
+    return Node(f"{{{DISCO_INFO}}}query", {}, children)
 
 
 def disco_items(domain: str, node: str) -> Node:

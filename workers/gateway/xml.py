@@ -104,10 +104,8 @@ class StanzaReader:
         if len(self._stack) >= DEPTH_MAX:
             raise XmlError("nested too deep")
         space, _, local = name.rpartition(" ")
-        node = Node(
-            f"{{{space}}}{local}" if space else local,
-            {key.rpartition(" ")[2]: value for key, value in attrs.items()},
-        )
+        plain = {key.rpartition(" ")[2]: value for key, value in attrs.items()}
+        node = Node(f"{{{space}}}{local}" if space else local, plain)
         if self._stack:
             self._stack[-1].children.append(node)
         self._stack.append(node)

@@ -235,16 +235,12 @@ class PushService:
         vendor = stanzas.COMMAND_NODES.get(name)
         token = as_text(given.get("token"))
         if vendor is None:
-            return stanzas.error(
-                iq, "cancel", "item-not-found"
-            )  # a command that we have not, and no push
+            # a command that we have not, and no push
+            return stanzas.error(iq, "cancel", "item-not-found")
         if not owner or not token or len(token) > 2048:
             return stanzas.error(iq, "modify", "bad-request")
-        accounts = [
-            one
-            for one in self._directories.now.by_app.get(self._server.app, ())
-            if one.vendor == vendor
-        ]
+        ours = self._directories.now.by_app.get(self._server.app, ())
+        accounts = [one for one in ours if one.vendor == vendor]
         found = _account(accounts, given.get("app-id", ""), name)
         if found is None:
             return stanzas.error(iq, "modify", "not-acceptable")
@@ -261,11 +257,8 @@ class PushService:
             created_ms=now_ms(),
         )
         node = await asyncio.to_thread(self._nodes.register, self._server.app, new)
-        values = {
-            "jid": self._server.address.domain,
-            "node": node,
-            "secret": self._secrets(node)[0],
-        }
+        secret = self._secrets(node)[0]
+        values = {"jid": self._server.address.domain, "node": node, "secret": secret}
         return stanzas.result(iq, stanzas.command_done(name, values))
 
     def _secrets(self, node: str) -> list[str]:
@@ -290,9 +283,8 @@ class PushService:
             return stanzas.error(iq, "modify", "not-acceptable")
         known = await asyncio.to_thread(self._nodes.get, self._server.app, publish.node)
         if known is None:
-            return stanzas.trouble(
-                iq
-            )  # issued by us, and not in this database: nobody took it back
+            # issued by us, and not in this database: nobody took it back
+            return stanzas.trouble(iq)
         if known.deleted or await asyncio.to_thread(self._is_dead, known):
             return stanzas.gone(iq)
         words = hashlib.sha256(publish.summary.encode("utf-8", "replace")).hexdigest()
@@ -323,12 +315,8 @@ class PushService:
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
 
     def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
-        account = DoorAccount(
-            self._server.app,
-            stanzas.COMMAND_NODES[f"register-push-{known.vendor}"],
-            known.business_id,
-            (),
-        )
+        command = stanzas.COMMAND_NODES[f"register-push-{known.vendor}"]
+        account = DoorAccount(self._server.app, command, known.business_id, ())
         domain = stanzas.domain_of(iq.attrs.get("from", ""))
         name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
         event_id = (
@@ -344,13 +332,9 @@ class PushService:
         }
         data |= _about(publish)
         data["push"] = _push(publish, wakes)
+        found = Found(account, voip=False)
         event = direct_event(
-            Found(account, voip=False),
-            event_id,
-            known.token,
-            now_ms(),
-            data,
-            since_ms=known.created_ms,
+            found, event_id, known.token, now_ms(), data, since_ms=known.created_ms
         )
         if known.voip_token:
             event["data"]["target"]["voip_token"] = known.voip_token
@@ -404,9 +388,6 @@ def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
 
 
 def _presence(stanza: Node) -> Node:
-    attrs = {
-        ours: stanza.attrs[theirs]
-        for theirs, ours in (("from", "to"), ("to", "from"))
-        if theirs in stanza.attrs
-    }
+    ways = (("from", "to"), ("to", "from"))
+    attrs = {ours: stanza.attrs[theirs] for theirs, ours in ways if theirs in stanza.attrs}
     return Node(f"{{{COMPONENT}}}presence", attrs)

@@ -32,7 +32,7 @@ from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import decoding
-from workers.intake.calls import in_order
+from workers.intake.calls import Read, in_order_of
 from workers.intake.decoding import Refused
 from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
@@ -89,8 +89,6 @@ MEMBERS_GUESSED = 200
 ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
-#: An entry with its content, or a part of it.
-Read: TypeAlias = tuple[Entry, Sequence[Event | decoding.Passed | Refused]]
 #: Yields a MarksAsked and is sent its answer, yields people and is sent those of them who are away
 #: with one device (Shortcut.look), yields the commit.
 Steps: TypeAlias = Generator[Any, Any, None]
@@ -144,7 +142,7 @@ class IntakeHandler:
         ports, found = self._ports, _sorted(reads)
         events = [(event.app, event.id, event.entry) for event in found.fresh]
         # with the times of messages: a read report beside them names one of them
-        found.divide((yield MarksAsked(ports.marks, events, _times(found.fresh))), ports.marks)
+        found.divide((yield MarksAsked(ports.marks, events, _times(found.fresh))))
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(reads)
@@ -153,20 +151,10 @@ class IntakeHandler:
         )
         quick = shortcut is not None and shortcut.usual is not None
         usual, stored = usual_pushes.apart(stored, now, ports.spread) if quick else ([], stored)
-        messages, records = _taken(stored, now)
-        directed, own = self._directed(direct, repeated, now)
-        records += own
-        ignored: dict[str, str] = {}  # entry of the event -> why it changed nothing
-        later = behind(fresh, states)
-        first = [event for event in states if event.entry not in later] if later else states
-        # without such events the registry's libraries are not loaded
-        withdrawals = (
-            ports.state.apply(first, lambda event, why: ignored.update({event.entry: why}))
-            if first
-            else []
-        )
-        records += self._records_beside(states, refused, repeated, now)
-        ports.withdraw([*withdrawals, *directed.withdrawals])
+        # nearly always all are usual
+        plain = len(usual) == len(fresh) and not repeated and not refused
+        beside = Beside() if plain else self._beside(found, (stored, direct, states), now)
+        messages, records, directed = beside.messages, beside.records, beside.directed
         self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry, _ in reads)
         onward, looked = Commit(), (yield usual_pushes.people_of(usual))
@@ -174,12 +162,10 @@ class IntakeHandler:
             onward, left = shortcut.usual_commit(usual, single, looked)
             more, records_left = _taken(left, now)
             messages, records = [*messages, *more], [*records, *records_left]
-        onward += self._onward(shortcut, messages, directed.offline, single)
-        if later:
-            ports.state.apply(
-                [event for event in states if event.entry in later],
-                lambda event, why: ignored.update({event.entry: why}),
-            )
+        if messages or directed.offline:
+            onward += self._onward(shortcut, messages, directed.offline, single)
+        if beside.later:
+            ports.state.apply(beside.later, beside.ignore)
         # The waits come first: what is decided on the way ends its own. So do the events: in the
         # ledger's writer each waits for an outcome behind it.
         yield (
@@ -190,8 +176,25 @@ class IntakeHandler:
                 rows=records,
             )
             + onward
-            + Commit(after=[lambda: found.count(ignored)])
+            + Commit(after=[lambda: found.count(beside.ignored)])
         )
+
+    def _beside(
+        self, found: Sorted, parts: tuple[list[Event], list[Event], list[Event]], now: int
+    ) -> Beside:
+        """What follows from all but usual events; states are applied. parts: as `_apart` has."""
+        ports, (stored, direct, states) = self._ports, parts
+        beside = Beside(*_taken(stored, now))
+        beside.directed, records = self._directed(direct, found.repeated, now)
+        beside.records += records
+        later = behind(found.fresh, states)
+        beside.later = [event for event in states if event.entry in later]
+        first = [event for event in states if event.entry not in later] if later else states
+        # without such events the registry's libraries are not loaded
+        withdrawals = ports.state.apply(first, beside.ignore) if first else []
+        beside.records += self._records_beside(states, found.refused, found.repeated, now)
+        ports.withdraw([*withdrawals, *beside.directed.withdrawals])
+        return beside
 
     def _directed(
         self, direct: Sequence[Event], repeated: Sequence[Event], now: int
@@ -288,7 +291,7 @@ class IntakeHandler:
                 apps, asked = ports.apps_now() if ports.apps_now else apps, True
                 reads = _read(entry, apps, now)
             found.append((entry, reads))
-        return found
+        return in_order_of(found, ports.marks.ends_of)
 
 
 def _sorted(reads: Sequence[Read]) -> Sorted:
@@ -311,6 +314,22 @@ def _sorted(reads: Sequence[Read]) -> Sorted:
 
 
 @dataclass(slots=True)
+class Beside:
+    """What follows from a read's events that are not usual. later: states that are applied after
+    its messages; ignored: why an event changed nothing, by its entry.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    directed: Directed = field(default_factory=Directed)
+    later: list[Event] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def ignore(self, event: Event, why: str) -> None:
+        self.ignored[event.entry] = why
+
+
+@dataclass(slots=True)
 class Sorted:
     """A read's events: new ones in stream order, repeated ones, refused ones.
 
@@ -323,13 +342,12 @@ class Sorted:
     read: int = 0
     odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
 
-    def divide(self, repeats: Sequence[bool], marks: EventMarks) -> None:
+    def divide(self, repeats: Sequence[bool]) -> None:
         """repeats: which of the fresh events are none."""
         if True in repeats:
             events, self.fresh = self.fresh, []
             for event, repeat in zip(events, repeats, strict=True):
                 (self.repeated if repeat else self.fresh).append(event)
-        self.fresh = in_order(self.fresh, marks.ends_of)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -369,9 +387,8 @@ class Sorted:
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
     """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
     parts: dict[Way, list[Event]] = {way: [] for way in Way}
-    by_type = {name: parts[kind.way] for name, kind in TYPES.items()}
     for event in fresh:
-        by_type[event.type].append(event)
+        parts[TYPES[event.type].way].append(event)
     return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
 
 
@@ -473,8 +490,9 @@ def wakes_of(ports: IntakePorts) -> Callable[[str, Vendor | None], None]:
 class IntakeLoop:
     """Intake's process: reads the core's streams until it is stopped."""
 
-    #: Bytes of one read.
+    #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
+    reads = 1
 
     def __init__(
         self,
@@ -573,7 +591,7 @@ class IntakeLoop:
     def _bound(self) -> None:
         """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
         self._counts |= dict.fromkeys(
-            self._streams, entries_of(READ_EVENTS, self._handler.per_entry)
+            self._streams, self.reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )
 
 

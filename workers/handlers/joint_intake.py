@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.client import Pipeline
 
@@ -15,8 +15,9 @@ from common.storage.keys import LEDGER
 from common.storage.marks import MarksAsked
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry
-from workers.handlers.intake import IntakeHandler, IntakePorts, Read
+from workers.handlers.intake import READ_BYTES, IntakeHandler, IntakeLoop, IntakePorts
 from workers.intake import decoding
+from workers.intake.calls import Read
 from workers.intake.event_types import TYPES
 from workers.intake.events import Event
 from workers.queues.consumer import Commit, Letter, packed_records
@@ -42,6 +43,25 @@ def shard_of_read(
 def shard_of_any(entry: Entry, place: int, count: int) -> int:
     """The same one each time the entry is read."""
     return zlib.crc32(b"%b#%d" % (entry.id, place)) % count
+
+
+#: Shards whose parts of a usual read fill their entries, and times the usual read, in its bytes
+#: too: a call behind more would wait.
+FILLED: Final = 4
+READS_MAX: Final = 4
+JOINT_READ_BYTES: Final = 2 * READ_BYTES
+
+
+class JointIntakeLoop(IntakeLoop):
+    """As IntakeLoop, of several shards."""
+
+    read_bytes = JOINT_READ_BYTES
+
+    def __init__(self, streams: Sequence[str], ports: Sequence[IntakePorts]) -> None:
+        """ports: of each shard."""
+        super().__init__(streams, ports[0], handler=JointIntake(ports))
+        self.reads = min(max(len(ports) // FILLED, 1), READS_MAX)
+        self._bound()
 
 
 class JointIntake:

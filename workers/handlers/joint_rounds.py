@@ -186,7 +186,9 @@ class JointRounds:
             AlikePart(
                 one,
                 self._rounds_of(one).paced(one.taken, one.lane),
-                ready if read is ready.one else dataclasses.replace(ready, one=read, requests=()),
+                ready
+                if read is ready.one
+                else alike.ReadyRound(read, ready.lane, (), ready.access, ready.began_ms),
                 Delivered(),
             )
             for one, read in own

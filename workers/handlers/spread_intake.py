@@ -15,12 +15,10 @@ from common.storage.streams import GROUP, Entry, StreamStore
 from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.handlers.intake import (
     READ_BYTES,
-    READ_EVENTS,
     IntakeHandler,
     IntakeLoop,
     IntakePorts,
     behind,
-    entries_of,
     names_a_stranger,
     wakes_of,
 )
@@ -280,11 +278,6 @@ class SpreadIntakeLoop(IntakeLoop):
         self.consumer = SpreadConsumer(parts, sorter, whole.policy, stores[0])
         self._overtaking = Overtaking(self._source, self._streams, self.consumer.finish)
         self._handler = cast(Any, _Mean(handlers))
-        self._reads = min(len(ports), READS_MAX)
+        # each read is divided by the shards: commits stay full
+        self.reads = min(len(ports), READS_MAX)
         self._bound()
-
-    def _bound(self) -> None:
-        """Multiplies the read size, as each read is divided by the shards: commits stay full."""
-        self._counts |= dict.fromkeys(
-            self._streams, self._reads * entries_of(READ_EVENTS, self._handler.per_entry)
-        )

@@ -81,11 +81,8 @@ def save(runtime: Runtime, path: Path) -> BackupCounts:
         tarfile.open(fileobj=file, mode="w") as tar,
     ):
         rows = {}
-        _add(
-            tar,
-            KEYS_NAME,
-            io.BytesIO("".join(f"{key}\n" for key in secret_keys(runtime.settings)).encode()),
-        )
+        raw = io.BytesIO("".join(f"{key}\n" for key in secret_keys(runtime.settings)).encode())
+        _add(tar, KEYS_NAME, raw)
         with (
             tempfile.TemporaryFile() as spool
             # Pending work before its results: a surplus row is detected, a missing one is not.
@@ -101,13 +98,8 @@ def save(runtime: Runtime, path: Path) -> BackupCounts:
                 connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
             )
         settings = runtime.settings
-        manifest = {
-            "format": FORMAT,
-            "at_ms": int(time.time() * 1000),
-            "tables": version,
-            "rows": rows,
-            "keys": keys,
-        }
+        at_ms = int(time.time() * 1000)
+        manifest = {"format": FORMAT, "at_ms": at_ms, "tables": version, "rows": rows, "keys": keys}
         manifest |= {"root": settings.key_root, "shards": settings.shards}
         manifest |= {
             "prefix": settings.prefix,

@@ -56,9 +56,8 @@ class Recalls:
         if self._old_marks is not None:
             self._old_marks.take_over()
             wait_s = min(wait_s, EVERY_S) if self._old_marks.busy else wait_s
-        if (
-            self._runtime.number == 0 and time.monotonic() >= self._held_at
-        ):  # tokens on hold are the whole fleet's
+        # tokens on hold are the whole fleet's
+        if self._runtime.number == 0 and time.monotonic() >= self._held_at:
             self._held_at = time.monotonic() + HELD_EVERY_S
             decide_held(self._runtime)
         return wait_s or EVERY_S

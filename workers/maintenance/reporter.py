@@ -190,21 +190,15 @@ class Reporter:
         self._pauses.look(lanes)
         show_missing(self._runtime)
         metrics.show(metrics.LANE_PAUSED, {_labels(lane): int(lane.paused) for lane in lanes})
-        metrics.show(
-            metrics.LANE_STATE,
-            {
-                _labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state]
-                for lane, state in states
-            },
-        )
+        numbers = {
+            _labels(lane): 2 if lane.paused else LANE_NUMBERS[state.state] for lane, state in states
+        }
+        metrics.show(metrics.LANE_STATE, numbers)
 
-        self.show_stopped(
-            [
-                lane
-                for lane, state in states
-                if not lane.paused and state.state != lane_store.FLOWING
-            ]
-        )
+        stopped = [
+            lane for lane, state in states if not lane.paused and state.state != lane_store.FLOWING
+        ]
+        self.show_stopped(stopped)
 
     def show_stopped(self, lanes: Sequence[Lane]) -> None:
         """Shows since when and why lanes are stopped, in the texts of `lanes` and doctor."""

@@ -141,12 +141,8 @@ def _pause_s(next_s: float) -> float:
 
 def _listen(shards: Sequence[Runtime], seconds: float) -> None:
     with raw_pipe(shards[0].redis) as pipe:
-        pipe.ask(
-            command(
-                "BLPOP", *[one.keys.timer_wake_up for one in shards], str(max(seconds, TICK_S))
-            ),
-            1,
-        )
+        names = [one.keys.timer_wake_up for one in shards]
+        pipe.ask(command("BLPOP", *names, str(max(seconds, TICK_S))), 1)
 
 
 def _dues(shards: Sequence[Runtime]) -> tuple[int, list[tuple[bool, bool, float]]]:

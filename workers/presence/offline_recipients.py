@@ -81,9 +81,8 @@ def page_for(message: Message, members: MemberPages) -> tuple[tuple[str, ...], M
     """As `page_of`, without excluded people; the rest records whether there were recipients."""
     page, more = page_of(message, members)
     users = without_excluded(message, page)
-    known = message.anybody is not None or not _goes_on(
-        message
-    )  # what an earlier release began does not tell
+    # what an earlier release began does not tell
+    known = message.anybody is not None or not _goes_on(message)
     if more is not None and known and message.anybody is not True:
         more = msgspec.structs.replace(more, anybody=bool(users))
     return users, more

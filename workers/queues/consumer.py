@@ -256,9 +256,8 @@ class StreamConsumer:
                     extra={"reason": type(error).__name__, "queue": self.policy.stage},
                 )
                 time.sleep(AWAY_S)
-            self.progress_at = (
-                time.monotonic()
-            )  # also while a store is away: a restart would not help
+            # also while a store is away: a restart would not help
+            self.progress_at = time.monotonic()
         with if_store_answers():
             self.give_back()
 
@@ -458,11 +457,8 @@ class StreamConsumer:
         singles = self.handler.split(entry)
         try:
             if len(singles) > 1:
-                self._write(
-                    [entry],
-                    self.handler.on_leave(entry, None),
-                    lambda pipe: self._source.split(pipe, entry, singles),
-                )
+                commit = self.handler.on_leave(entry, None)
+                self._write([entry], commit, lambda pipe: self._source.split(pipe, entry, singles))
                 self._stores.wake(self.policy.stage, self.policy.vendor)
             else:
                 self.dead_letter(entry, reason)

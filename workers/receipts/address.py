@@ -29,10 +29,8 @@ class Address:
 
 def path_of(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
     """The path under PUSHFLEET_RECEIPTS_URL. It stays the same as long as the key does."""
-    return "/" + "/".join(
-        quote(part, safe="")
-        for part in (vendor, app, business_id, _secret(vendor, app, business_id, key))
-    )
+    parts = (vendor, app, business_id, _secret(vendor, app, business_id, key))
+    return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def read_path(raw_path: bytes) -> Address | None:
@@ -60,8 +58,5 @@ def proven(address: Address, keys: Sequence[bytes]) -> bool:
 
 def _secret(vendor: Vendor, app: str, business_id: str, key: bytes) -> str:
     account = "\0".join((vendor, app, business_id)).encode()
-    return (
-        base64.urlsafe_b64encode(hmac.digest(key, account, "sha256")[:SECRET_BYTES])
-        .rstrip(b"=")
-        .decode()
-    )
+    digest = base64.urlsafe_b64encode(hmac.digest(key, account, "sha256")[:SECRET_BYTES])
+    return digest.rstrip(b"=").decode()

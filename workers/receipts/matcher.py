@@ -131,13 +131,8 @@ class ReceiptsHandler(PackedEntries):
         later = {
             os.urandom(8) + encode(one): time.time() + LOOK_AGAIN_S[one.looks - 1] for one in again
         }
-        return Commit(
-            rows=records,
-            extra=[lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)]
-            if later
-            else (),
-            after=[lambda: self._count(counted, fresh)],
-        )
+        extra = [lambda pipe: pipe.zadd(self._stores.keys.receipts_later, later)] if later else ()
+        return Commit(rows=records, extra=extra, after=[lambda: self._count(counted, fresh)])
 
     def _fresh(self, noted: Sequence[tuple[str, ReceiptKey]]) -> dict[ReceiptKey, str]:
         """The receipts that nobody told before, and their vendors: vendors repeat theirs.
@@ -228,12 +223,8 @@ class ReceiptsHandler(PackedEntries):
         A receipt does not contain the build.
         """
         now, names = now_ms(), (str(callback.vendor), callback.business_id)
-        cohort = cohort_of(
-            self._stores.version_of((callback.app, callback.vendor, callback.business_id)),
-            None,
-            0,
-            now,
-        )
+        account = (callback.app, callback.vendor, callback.business_id)
+        cohort = cohort_of(self._stores.version_of(account), None, 0, now)
         held = [
             Held(
                 cohort,
@@ -283,11 +274,8 @@ def _merged(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def _is_of(row: Mapping[str, Any], callback: Callback) -> bool:
-    return (row["app"], row["vendor"], row["business_id"]) == (
-        callback.app,
-        callback.vendor,
-        callback.business_id,
-    )
+    account = (row["app"], row["vendor"], row["business_id"])
+    return account == (callback.app, callback.vendor, callback.business_id)
 
 
 def _sent(row: Mapping[str, Any]) -> Sent:
@@ -297,15 +285,9 @@ def _sent(row: Mapping[str, Any]) -> Sent:
     bucket = (
         Bucket.PRIVATE if (row["class_sent"] or row["class"]) in PRIVATE_CLASSES else Bucket.PUBLIC
     )
+    event_id = row["event_id"]
     return Sent(
-        row["app"],
-        row["event_id"],
-        day_ms,
-        row["user"],
-        row["device"],
-        row["decided_ms"],
-        names,
-        bucket,
+        row["app"], event_id, day_ms, row["user"], row["device"], row["decided_ms"], names, bucket
     )
 
 
@@ -329,17 +311,10 @@ class Matcher:
 
     def __init__(self, stores: ReceiptStores) -> None:
         self._handler = ReceiptsHandler(stores)
-        policy = Policy(
-            keys.RECEIPTS,
-            {keys.RECEIPTS: READ_MAX},
-            reclaim_max=READ_MAX,
-            reclaim_every_s=TAKE_OVER_S,
-        )
-        self.consumer = StreamConsumer(
-            self._handler,
-            policy,
-            Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None),
-        )
+        streams = {keys.RECEIPTS: READ_MAX}
+        policy = Policy(keys.RECEIPTS, streams, reclaim_max=READ_MAX, reclaim_every_s=TAKE_OVER_S)
+        own = Stores(stores.streams, stores.delayed, stores.vault, lambda *_: None)
+        self.consumer = StreamConsumer(self._handler, policy, own)
 
     @property
     def progress_at(self) -> float:

@@ -81,11 +81,8 @@ def away(check: str, problem: str, /, **values: Any) -> Finding:
 
 def words_of(error: BaseException) -> str:
     """An error's first line, without possible secrets."""
-    lines = [
-        line.strip()
-        for line in str(getattr(error, "orig", None) or error).splitlines()
-        if line.strip()
-    ]
+    words = str(getattr(error, "orig", None) or error).splitlines()
+    lines = [line.strip() for line in words if line.strip()]
     return scrub(lines[0])[:200] if lines else type(error).__name__
 
 
@@ -340,8 +337,7 @@ def database_error(error: BaseException) -> Finding:
     own = getattr(error, "orig", None) or error
     meant = _meant(_DATABASE, str(own))
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    if (
-        state is not None and state[:2] in ("25", "42", "53") and state != "53300"
-    ):  # it has read a statement of ours
+    # it has read a statement of ours
+    if state is not None and state[:2] in ("25", "42", "53") and state != "53300":
         return bad("postgresql", "database_refuses", **meant)
     return away("postgresql", "server_away", kind=type(own).__name__, **meant)

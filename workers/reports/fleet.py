@@ -69,11 +69,8 @@ def _redis_ms(redis: Redis) -> float:
 
 def _database_ms(runtime: Runtime) -> float:
     with runtime.engine.connect() as connection:
-        return float(
-            connection.execute(
-                text("SELECT extract(epoch FROM clock_timestamp()) * 1000")
-            ).scalar_one()
-        )
+        clock = connection.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000"))
+        return float(clock.scalar_one())
 
 
 def process_findings(runtime: Runtime) -> Iterator[Finding]:
@@ -124,13 +121,8 @@ def stream_findings(runtime: Runtime) -> Iterator[Finding]:
     for stream in runtime.settings.event_streams:
         depth = int(runtime.core.xlen(stream))
         oldest = cast(Any, runtime.core.xrange(stream, count=1)) if depth else []
-        yield from _depth(
-            f"events ({stream})",
-            depth,
-            int(oldest[0][0].split(b"-")[0]) if oldest else None,
-            now,
-            depth_max=None,
-        )
+        since = int(oldest[0][0].split(b"-")[0]) if oldest else None
+        yield from _depth(f"events ({stream})", depth, since, now, depth_max=None)
         if not runtime.core.exists(stream):
             continue
         groups = {group["name"] for group in cast(Any, runtime.core.xinfo_groups(stream))}
@@ -191,14 +183,9 @@ def lane_findings(rows: Sequence[LaneRow]) -> Iterator[Finding]:
             yield bad("lanes", "lane_paused", **since, **named)
         elif row["state"] != lanes.FLOWING:
             state = BothWords(row["state"], "试探" if row["state"] == lanes.PROBING else "停止")
+            at = _at(row["since_ms"])
             yield bad(
-                "lanes",
-                "lane_stopped",
-                **since,
-                **named,
-                state=state,
-                at=_at(row["since_ms"]),
-                why=row["reason"],
+                "lanes", "lane_stopped", **since, **named, state=state, at=at, why=row["reason"]
             )
         elif row["guard"]:
             yield bad("lanes", "lane_guard", **named)

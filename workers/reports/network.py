@@ -50,12 +50,9 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
 
     It uses the certificates that pushes will use.
     """
+    lanes = lanes_of(runtime)
     targets = sorted(
-        {
-            (lane.vendor, name, url)
-            for lane in lanes_of(runtime)
-            for name, url in _servers(runtime, lane)
-        }
+        {(lane.vendor, name, url) for lane in lanes for name, url in _servers(runtime, lane)}
     )
     if not targets:
         return

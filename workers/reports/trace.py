@@ -159,8 +159,5 @@ def _steps(
 
 def _away(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The presence step; a push to a token has none."""
-    return (
-        [{"stage": "presence", "at_ms": row["presence_ms"], "note": "away"}]
-        if row["presence_ms"]
-        else []
-    )
+    at_ms = row["presence_ms"]
+    return [{"stage": "presence", "at_ms": at_ms, "note": "away"}] if at_ms else []

@@ -157,18 +157,10 @@ def route(
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
         for part in parts(pushes):
-            routed.batches.append(
-                (
-                    urgency,
-                    Batch(
-                        app=app,
-                        vendor=vendor,
-                        business_id=business_id,
-                        pushes=part,
-                        by_entry=by_entry,
-                    ),
-                )
+            batch = Batch(
+                app=app, vendor=vendor, business_id=business_id, pushes=part, by_entry=by_entry
             )
+            routed.batches.append((urgency, batch))
     return routed
 
 
@@ -419,10 +411,8 @@ def _note(about: _FannedOut, credential: Credential, style: _Style) -> Notificat
     message, push, tenant = about.one.message, about.one.message.push, about.tenant
     lang, redaction = style.lang, style.redaction
     ids_only = redaction is not None and redaction.ids_only
-    redacted = redaction is not None or message.kind in (
-        Kind.RECALL,
-        Kind.CALL_CANCEL,
-    )  # no words of the sender beside ours
+    # no words of the sender beside ours
+    redacted = redaction is not None or message.kind in (Kind.RECALL, Kind.CALL_CANCEL)
     shape = _shape_shared(about, credential, style, redacted, ids_only)
     texts = words(
         message,
@@ -570,10 +560,8 @@ def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[
     own = over.get("voip") or ((message.push.vendor or {}).get(Vendor.APNS) or {}).get("voip")
     wishes = own if isinstance(own, Mapping) else {}
     shown = ("video",) if hidden else ("handle", "handle_type", "video")
-    call = {
-        "id": message.message_id,
-        "action": "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite",
-    }
+    action = "cancel" if message.kind in (Kind.CALL_CANCEL, Kind.RECALL) else "invite"
+    call = {"id": message.message_id, "action": action}
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
@@ -667,9 +655,8 @@ def _badge_mode(message: Message, over: Mapping[str, Any]) -> BadgeMode:
         return BadgeMode.SET if message.push.badge.value is not None else BadgeMode.KEEP
     if message.kind != Kind.MESSAGE or not message.push.badge.counts_unread:
         return BadgeMode.KEEP if message.push.badge.mode != BadgeMode.NONE else BadgeMode.NONE
-    if (
-        over.get("badge") in ("keep", "none") or over.get("badge") is False
-    ):  # Tencent's ignoreHarmonyBadge: false
+    # Tencent's ignoreHarmonyBadge: false
+    if over.get("badge") in ("keep", "none") or over.get("badge") is False:
         return BadgeMode.KEEP
     return message.push.badge.mode
 

@@ -82,9 +82,10 @@ def words(
     title = _shown(display.title)
     name = sender_name or title or app_name
     android_title = title or spare or app_name or prefix + text
+    subtitle = _shown(display.subtitle)
     return Words(
         title,
-        _shown(display.subtitle) or None,
+        subtitle or None,
         prefix + text,
         android_title,
         name,

@@ -201,12 +201,8 @@ class AioapnsConnection(APNsTLSClientProtocol):
     async def _write(
         self, stream: int, request: Request, sending: AioapnsSending, begun: Callable[[], None]
     ) -> None:
-        headers = [
-            (":method", "POST"),
-            (":scheme", "https"),
-            (":path", request.path),
-            (":authority", self.authority),
-        ]
+        authority = (":authority", self.authority)
+        headers = [(":method", "POST"), (":scheme", "https"), (":path", request.path), authority]
         begun()
         self.conn.send_headers(
             stream, [*headers, *request.headers.items()], end_stream=not request.body
@@ -214,11 +210,8 @@ class AioapnsConnection(APNsTLSClientProtocol):
         sending.started, sending.started_at = True, self.loop.time()
         rest = memoryview(request.body)
         while rest and stream in self.sendings and not sending.future.done():
-            size = min(
-                self.conn.local_flow_control_window(stream),
-                self.conn.max_outbound_frame_size,
-                len(rest),
-            )
+            window = self.conn.local_flow_control_window(stream)
+            size = min(window, self.conn.max_outbound_frame_size, len(rest))
             if size > 0:
                 self.conn.send_data(stream, bytes(rest[:size]), end_stream=size == len(rest))
                 rest = rest[size:]
@@ -417,11 +410,8 @@ class AioapnsTransport:
     @staticmethod
     def _base(route: Route, request: Request) -> str:
         base = base_of(route, request.endpoint)
-        if (
-            not request.path.startswith(DEVICE_PATH)
-            or request.method != "POST"
-            or not base.startswith("https:")
-        ):
+        to_device = request.path.startswith(DEVICE_PATH)
+        if not to_device or request.method != "POST" or not base.startswith("https:"):
             raise ValueError("aioapns sends pushes to APNs over TLS only")
         return base
 
@@ -492,9 +482,8 @@ class AioapnsTransport:
 
     def _begun(self, work: Coroutine[Any, Any, None]) -> bool:
         """Runs it on the loop; False when the transport is closed."""
-        if (
-            self._pid != os.getpid()
-        ):  # first use, or a forked child: the parent's loop, lock and sockets are not ours
+        # first use, or a forked child: the parent's loop, lock and sockets are not ours
+        if self._pid != os.getpid():
             self._lock, self._loop, self._pid, self._pools = threading.Lock(), None, os.getpid(), {}
         with self._lock:
             if self._closed:
@@ -541,9 +530,8 @@ class AioapnsTransport:
             for connection in list(pool.connections):
                 if connection.transport is not None:
                     connection.transport.abort()
-        await asyncio.sleep(
-            0.05
-        )  # the lost connections tell their senders, the senders their batches
+        # the lost connections tell their senders, the senders their batches
+        await asyncio.sleep(0.05)
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()

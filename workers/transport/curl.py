@@ -83,9 +83,8 @@ class CurlTransport:
             return [CLOSED] * len(requests)
         if jobs:
             loop.post((route, jobs))
-            if (
-                loop.closing and not loop.thread.is_alive()
-            ):  # it ended between our look and our post: nobody reads the inbox any more
+            # it ended between our look and our post: nobody reads the inbox any more
+            if loop.closing and not loop.thread.is_alive():
                 for job in jobs:
                     batch.put(job.index, CLOSED)
         return batch.wait(lambda index: any(job.started for job in jobs if job.index == index))
@@ -106,16 +105,8 @@ class CurlTransport:
                 continue
             http2 = h2[request.endpoint]
             key = (route.pool, http2, route.identity, route.proxy)
-            jobs.append(
-                Job(
-                    batch,
-                    index,
-                    key,
-                    bases[request.endpoint] + request.path,
-                    request,
-                    header_lines(request, http2),
-                )
-            )
+            url = bases[request.endpoint] + request.path
+            jobs.append(Job(batch, index, key, url, request, header_lines(request, http2)))
         return jobs
 
     def _running(self) -> Loop | None:

@@ -90,9 +90,8 @@ class Link:
         self.tls = context.wrap_bio(self._in, self._out, server_hostname=host)
         self._pending = b""
         self._written = self._encrypted = self._flushed = 0
-        self._marks: deque[tuple[int, int]] = (
-            deque()
-        )  # (octets on the wire, octets of plain text) at each record's end
+        # (octets on the wire, octets of plain text) at each record's end
+        self._marks: deque[tuple[int, int]] = deque()
 
     def handshake(self) -> bool:
         """True when it is done. OSError (ssl.SSLError is one) when it failed."""

@@ -211,9 +211,8 @@ class Driver:
         )
         self.poll = SocketPoll()
         self.pools: dict[PoolKey, Http2Pool] = {}
-        self.leaving: set[OpenConnection] = (
-            set()
-        )  # their pools forgot them; they end after their last answer
+        # their pools forgot them; they end after their last answer
+        self.leaving: set[OpenConnection] = set()
         self.starving: set[Http2Pool] = set()
         self.sendings: dict[StreamSending, set[Http2Pool]] = {}
         self.distrusted: dict[PoolKey, float] = {}
@@ -276,9 +275,8 @@ class Driver:
             max(route.streams_max, 1),
         )
         if not pool.waiting:
-            for dial in list(
-                pool.dials
-            ):  # of a call that is long over: its time would be counted as this one's
+            # of a call that is long over: its time would be counted as this one's
+            for dial in list(pool.dials):
                 self._drop_dial(dial)
         pool.put(sending, first, end)
         self.sendings.setdefault(sending, set()).add(pool)

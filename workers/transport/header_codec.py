@@ -422,9 +422,8 @@ class HeaderEncoder:
         place = _STATIC_NAMES.get(name)
         size = len(name) + len(value) + ENTRY_BYTES
         if self._bytes + size > self._limit:
-            self._full = (
-                self._full or size <= self._limit // 4
-            )  # one long value is no reason to forget the others
+            # one long value is no reason to forget the others
+            self._full = self._full or size <= self._limit // 4
             return (integer(place, 4, 0) if place else b"\x00" + literal(name)) + literal(value)
         self._bytes += size
         self._order.append(item)
@@ -453,11 +452,8 @@ class HeaderEncoder:
 
 def _plain(values: list[str]) -> bool:
     """True when each may be a header value unchanged, with its length in one or two octets."""
-    return (
-        is_visible("".join(values))
-        and all(values)
-        and max(map(len, values), default=0) < len(_QUICK_LENGTHS)
-    )
+    visible = is_visible("".join(values))
+    return visible and all(values) and max(map(len, values), default=0) < len(_QUICK_LENGTHS)
 
 
 def _blocks(

@@ -385,9 +385,8 @@ class Http2Connection:
             sent = end <= self.sent
             clean = clean and (sent or stalled)
             if self.heard_at < written_at:
-                self.draining = (
-                    True  # no answer at all since it was written: a peer that is not there
-                )
+                # no answer at all since it was written: a peer that is not there
+                self.draining = True
             sending.fail(index, "timeout", sent, "the deadline passed", now)
         return clean
 

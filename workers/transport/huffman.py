@@ -79,9 +79,8 @@ class _Steps:
     """
 
     def __init__(self) -> None:
-        self._nodes: list[list[int | None]] = [
-            [None, None]
-        ]  # a child: >= 0 a node, < 0 symbol -1 - child
+        # a child: >= 0 a node, < 0 symbol -1 - child
+        self._nodes: list[list[int | None]] = [[None, None]]
         for symbol, (code, length) in enumerate(
             zip(REQUEST_CODES, REQUEST_CODES_LENGTH, strict=True)
         ):
@@ -115,9 +114,8 @@ class _Steps:
         """Places where a string may end: up to seven bits of ones since the last symbol (§5.2)."""
         places, node = [0], 0
         for _ in range(7):
-            node = (
-                self._nodes[node][1] or 0
-            )  # the end of string is the only symbol that begins so, and it has thirty
+            # the end of string is the only symbol that begins so, and it has thirty
+            node = self._nodes[node][1] or 0
             places.append(node)
         return places
 
@@ -137,9 +135,8 @@ class _Steps:
         node, text = self._node_of[id(row)], ""
         for place in range(7, -1, -1):
             child = self._nodes[node][octet >> place & 1]
-            if (
-                child is None or child == -257
-            ):  # no code, or the end of string, which must not stand in one
+            # no code, or the end of string, which must not stand in one
+            if child is None or child == -257:
                 raise HeaderError("no Huffman code")
             if child < 0:
                 text, node = text + chr(-1 - child), 0

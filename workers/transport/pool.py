@@ -207,9 +207,8 @@ class Slot:
         self.blind = not self.listens
         if self.blind:
             return _NO_SOCKET
-        self.pool.fresh = (
-            True  # bounds can't be changed from inside libcurl's own call: `work` does
-        )
+        # bounds can't be changed from inside libcurl's own call: `work` does
+        self.pool.fresh = True
         return _OK
 
     def hear(self, kind: int, text: bytes) -> None:
@@ -415,14 +414,10 @@ class CurlPool:
     def _start(self, job: Job, now: float, fresh: bool = False) -> None:
         left_ms = int((job.batch.ends - now) * 1000)
         if left_ms <= 0:
+            took_s = now - job.batch.begun
             self._give(
                 job,
-                NoAnswer(
-                    "timeout",
-                    job.replays > 0 and job.started,
-                    "the deadline passed",
-                    now - job.batch.begun,
-                ),
+                NoAnswer("timeout", job.replays > 0 and job.started, "the deadline passed", took_s),
             )
             return
         slot = (
@@ -553,10 +548,10 @@ class CurlPool:
             if late:
                 self.queue = deque(job for job in self.queue if job.batch.ends > now)
                 for job in late:
-                    self._give(
-                        job,
-                        NoAnswer("timeout", False, "the deadline passed", now - job.batch.begun),
+                    answer = NoAnswer(
+                        "timeout", False, "the deadline passed", now - job.batch.begun
                     )
+                    self._give(job, answer)
         # All wait: a connection is being opened. Not so where some got a stream since the last
         # look: a slow turn sees all of them answered and none begun.
         opens = self.waiting == len(self.running) and not self.begun
@@ -590,11 +585,9 @@ class CurlPool:
             self._release(slot, keep=False)
             if running is not None:
                 started = running.started
+                took_s = now - running.batch.begun
                 self._give(
-                    running,
-                    NoAnswer(
-                        "reset" if started else "refused", started, words, now - running.batch.begun
-                    ),
+                    running, NoAnswer("reset" if started else "refused", started, words, took_s)
                 )
         for slot in self.spare:
             slot.easy.close()

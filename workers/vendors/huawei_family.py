@@ -172,11 +172,8 @@ def badge_of(batch: RequestBatch) -> int | None:
 def image_of(batch: RequestBatch) -> str | None:
     """The note's image, or the vendor's address for it, if https and not refused before."""
     image = (batch.items[0].note.image if batch.image is None else batch.image) or ""
-    return (
-        image
-        if image.startswith("https://") and len(image) <= IMAGE_URL_MAX and not image_refused(batch)
-        else None
-    )
+    https = image.startswith("https://")
+    return image if https and len(image) <= IMAGE_URL_MAX and not image_refused(batch) else None
 
 
 def image_refused(batch: RequestBatch) -> bool:
@@ -218,12 +215,8 @@ def laid(base: dict[str, Any], raw: Mapping[str, Any], allowed: frozenset[str]) 
         if isinstance(value, dict) or not isinstance(base.get(key), dict)
     }
     if "badge" in base and "badge" in allowed and _BADGE_NUMBERS & part(raw, "badge").keys():
-        base = {
-            **base,
-            "badge": {
-                key: value for key, value in base["badge"].items() if key not in _BADGE_NUMBERS
-            },
-        }
+        badge = {key: value for key, value in base["badge"].items() if key not in _BADGE_NUMBERS}
+        base = {**base, "badge": badge}
     return merged(base, fitting, allowed)
 
 
@@ -287,12 +280,8 @@ def read_access(
         if isinstance(grant.error_description, str)
         else ""
     )
-    return AccessRefused(
-        _no_token(answer.status, code, refused),
-        code or str(answer.status),
-        words,
-        retry_after_s(answer),
-    )
+    verdict = _no_token(answer.status, code, refused)
+    return AccessRefused(verdict, code or str(answer.status), words, retry_after_s(answer))
 
 
 def _life_s(value: Any) -> int:

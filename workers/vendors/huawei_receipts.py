@@ -89,11 +89,9 @@ def signature_valid(headers: Mapping[str, str], key: str, user: str, now_ms: int
     accepted.
     """
     parts = _parts(headers)
-    stamp, nonce_text, value = (
-        parts.get("timestamp", ""),
-        parts.get("nonce", ""),
-        parts.get("value", ""),
-    )
+    stamp = parts.get("timestamp", "")
+    nonce_text = parts.get("nonce", "")
+    value = parts.get("value", "")
     at_ms = milliseconds(stamp)
     if (
         not key

@@ -69,11 +69,8 @@ def header_id(value: str, bytes_max: int = 64) -> str:
     """As text_id, for a header: printable ASCII within `bytes_max`, else the SHA-256 in hex."""
     if value.isascii() and len(value) <= bytes_max and value.isprintable() and " " not in value:
         return value
-    return (
-        text_id(value, bytes_max)
-        if value.isascii()
-        else hashlib.sha256(whole(value).encode()).hexdigest()
-    )
+    plain = value.isascii()
+    return text_id(value, bytes_max) if plain else hashlib.sha256(whole(value).encode()).hexdigest()
 
 
 def receipt_tag(batch: RequestBatch) -> str:

@@ -42,12 +42,8 @@ def public(
 ) -> Placement:
     """requested: the sender himself wished it public; that is no downgrade of ours."""
     down = wanted in PRIVATE_CLASSES
-    return Placement(
-        Bucket.PUBLIC,
-        C.MARKETING if down else wanted,
-        downgraded=down and not requested,
-        fields=fields,
-    )
+    sent = C.MARKETING if down else wanted
+    return Placement(Bucket.PUBLIC, sent, downgraded=down and not requested, fields=fields)
 
 
 def channel_fields(

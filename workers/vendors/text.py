@@ -89,10 +89,8 @@ SHORTEST_CHARACTERS = 40  # of title and body, where the vendor found our measur
 def shortest(note: Notification) -> Notification:
     """`note` without what need not travel, title and body of at most SHORTEST_CHARACTERS."""
     *_, bare = leaner(note)
-    title, body = (
-        cut(note.title, SHORTEST_CHARACTERS),
-        cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS),
-    )
+    title = cut(note.title, SHORTEST_CHARACTERS)
+    body = cut(body_within(note, SHORTEST_CHARACTERS), SHORTEST_CHARACTERS)
     return msgspec.structs.replace(bare, title=title, body=body, subtitle=None, prefix="")
 
 

@@ -40,9 +40,8 @@ class Credential:
     vendor: Vendor
     business_id: str
     version: int
-    options: Mapping[
-        str, str
-    ]  # topic, env, app_id, app_key, client_id, package, project_id, …: nothing secret
+    # topic, env, app_id, app_key, client_id, package, project_id, …: nothing secret
+    options: Mapping[str, str]
     secrets: Mapping[str, str] = field(repr=False)
     rights: frozenset[str] = frozenset()
     channels: Mapping[str, str] = field(default_factory=dict)  # message class -> channel id
@@ -87,9 +86,8 @@ class AccessSpec:
     """
 
     ask: Callable[[Credential, int], Request | AccessToken]  # (credential, now_ms)
-    read: Callable[
-        [HttpResponse, int], AccessToken | AccessRefused
-    ]  # (answer, now_ms); any bytes whatever
+    # (answer, now_ms); any bytes whatever
+    read: Callable[[HttpResponse, int], AccessToken | AccessRefused]
     again: Callable[[Credential, int], AccessToken] | None = None  # (credential, now_ms)
 
 

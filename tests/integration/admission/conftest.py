@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import redis
-from cryptography.fernet import Fernet
 
 from common.clock import now_ms
 from common.config import Settings
@@ -14,10 +13,9 @@ from common.contracts import Target
 from common.model import PRIVATE_CLASSES, Bucket, MessageClass, Vendor
 from common.storage.admission import Admission
 from common.storage.keys import Keys
-from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.builders import notification, stored_credential
-from tests.conftest import own_database
+from tests.integration.conftest import opened
 from tests.waiting import clear_of_midnight
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -50,27 +48,10 @@ def store(redis_client: redis.Redis, space: str, clock: Clock) -> Admission:
     return Admission(redis_client, Keys(f"push{space}"), clock=clock)
 
 
-@pytest.fixture(scope="session")
-def own_url(database_url: str) -> Iterator[str]:
-    """A database whose secrets all have one key."""
-    with own_database(database_url) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def secret_key() -> str:
-    return Fernet.generate_key().decode()
-
-
 @pytest.fixture
-def runtime(
-    redis_client: redis.Redis, settings_with: Callable[..., Settings], own_url: str, secret_key: str
-) -> Iterator[Runtime]:
-    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key))
-    migrate(made.engine)
-    made.tenants.add(Tenant("demo", "Demo", "zh", "Asia/Shanghai"))
-    yield made
-    made.close()
+def runtime(own_settings: Callable[..., Settings]) -> Iterator[Runtime]:
+    with opened(own_settings(), Tenant("demo", "Demo", "zh", "Asia/Shanghai")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -110,10 +91,8 @@ def work(
     """One push; its class decides the bucket unless `bucket` is named."""
     bucket = Bucket.PRIVATE if message_class in PRIVATE_CLASSES else Bucket.PUBLIC
     times = {"ts_ms": now_ms(), "received_ms": now_ms(), "expires_at_ms": now_ms() + 3_600_000}
-    kind = {
-        "message_class": message_class,
-        "class_sent": message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING,
-    }
+    class_sent = message_class if bucket == Bucket.PRIVATE else MessageClass.MARKETING
+    kind = {"message_class": message_class, "class_sent": class_sent}
     named = {
         "event_id": uuid.uuid4().hex,
         "message_id": f"m{number}",
@@ -123,8 +102,5 @@ def work(
     made = notification(
         **{**times, **named, **kind, "title": "t", "body": "b", "bucket": bucket, **note}
     )
-    return PendingPush(
-        "entry",
-        made,
-        Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1),
-    )
+    target = Target(user, "d", token or f"token-{number:04d}", f"{number:032x}", "android", 1)
+    return PendingPush("entry", made, target)

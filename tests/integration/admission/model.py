@@ -92,11 +92,8 @@ class Model:
             self.tat = now + room
         ahead = max(0.0, self.tat - now)
         wants = {level: self._wanted(now, level) for level in (0, 1)}
-        rooms = [
-            room,
-            self._room(now, room, 1, wants[0] / rate),
-            self._room(now, room, 2, (wants[0] + wants[1]) / rate),
-        ]
+        middle = self._room(now, room, 1, wants[0] / rate)
+        rooms = [room, middle, self._room(now, room, 2, (wants[0] + wants[1]) / rate)]
         dry, paid, waiting = 0 if now < self.hold else 3, set(), set()
         behind, got, refused, longest = [0.0] * 3, [0.0] * 3, [0.0] * 3, [0] * 3
         answers = []
@@ -191,14 +188,8 @@ class Model:
     def refund(self, now: float, asks: Sequence[AdmissionRequest]) -> int:
         back = 0
         for ask in asks:
-            day = next(
-                (
-                    day
-                    for day in (self.day(now), self.day(now) - 1)
-                    if (day, ask.push_id) in self.held
-                ),
-                None,
-            )
+            days = (self.day(now), self.day(now) - 1)
+            day = next((day for day in days if (day, ask.push_id) in self.held), None)
             if day is not None:
                 bucket, name, token = self.held.pop((day, ask.push_id))
                 for count in ((day, bucket), (day, bucket, name)):

@@ -24,9 +24,8 @@ def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) 
     terms = LaneLimits("a:vivo:shared", rate_per_s=1e6, burst=1e6, quotas={Bucket.PUBLIC: quota})
     chance = random.Random(number)
     redis.incr(f"{prefix}:ready")
-    while (
-        int(redis.get(f"{prefix}:ready") or 0) < TAKERS
-    ):  # all begin together, so that none finds the quota gone
+    # all begin together, so that none finds the quota gone
+    while int(redis.get(f"{prefix}:ready") or 0) < TAKERS:
         time.sleep(0.005)
     batches = tries // BATCH
     with log.open("a", buffering=1) as file:
@@ -40,11 +39,8 @@ def main(url: str, prefix: str, number: int, tries: int, quota: int, log: Path) 
             file.write(f"ask {len(asks)}\n")
             given = store.admit(terms, asks, str(number))
             assert given is not None
-            got = [
-                ask
-                for ask, one in zip(asks, given, strict=True)
-                if one.answer == AdmissionAnswer.GRANTED
-            ]
+            pairs = zip(asks, given, strict=True)
+            got = [ask for ask, one in pairs if one.answer == AdmissionAnswer.GRANTED]
             file.write(f"got {len(got)}\n")
             if batch < batches - CALM and got:
                 back = [ask for ask in got if chance.random() < 0.1]

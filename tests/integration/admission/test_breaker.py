@@ -105,9 +105,8 @@ def test_a_refused_credential_is_tried_again_within_ten_minutes(
     pauses = []
     for _ in range(6):
         states.tell(LANE, 1, good=0, failed=0, refused=True)
-        states.tell(
-            LANE, 1, good=0, failed=0, refused=True
-        )  # the other replicas' answers: no strike of their own
+        # the other replicas' answers: no strike of their own
+        states.tell(LANE, 1, good=0, failed=0, refused=True)
         pauses.append(pause_s(states, clock))
     assert pauses == [60, 120, 240, 480, 600, 600]
 
@@ -169,12 +168,8 @@ def test_each_change_is_told_once_with_its_cause_and_stays_in_the_history(
     assert states.tell(LANE, 1, 1, 0, refused=False) == FLOWING
     states.hold(LANE, True)
     found = states.history(LANE)
-    assert [(one.state, one.cause) for one in found] == [
-        ("paused", "operator"),
-        ("flowing", ""),
-        ("stopped", "timeout"),
-        ("stopped", "dns"),
-    ]
+    expected = [("paused", "operator"), ("flowing", ""), ("stopped", "timeout"), ("stopped", "dns")]
+    assert [(one.state, one.cause) for one in found] == expected
     assert found[-1].at_ms == stopped_ms
     assert states.last_changes([LANE])[0] == found[0]
 

@@ -15,12 +15,12 @@ from prometheus_client import REGISTRY
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
-from common.model import Bucket, MessageClass, Urgency, Vendor
+from common.contracts import Push, encode
+from common.model import Bucket, MessageClass, Vendor
 from common.storage.admission import AdmissionRequest, QuotaCount
-from common.storage.delayed import as_new
 from common.storage.lanes import FLOWING, LaneStates
 from tests.integration.admission.conftest import work
+from tests.queued import packed, queue
 from tests.records import dead_record
 from tests.waiting import eventually
 from workers.cli.commands import cli
@@ -77,15 +77,9 @@ def test_lanes_have_the_shape_of_the_contract(
     ]
     runtime.admission.admit(terms_of(vivo, now_ms()), asks, "a round")
     runtime.lane_states.tell(vivo.id, vivo.credential.version, 0, 0, refused=True)
-    parked = Batch(
-        app="demo",
-        vendor=Vendor.VIVO,
-        business_id=space,
-        pushes=(Push(note=work(1).note, targets=(work(1).target,) * 3),),
-    )
-    with runtime.redis.pipeline() as pipe:
-        runtime.lane_queues.put(pipe, [as_new(parked, Urgency.CHAT, encode(parked))])
-        pipe.execute()
+    pushes = [Push(note=work(1).note, targets=(work(1).target,) * 3)]
+    parked = packed(pushes, space, Vendor.VIVO, by_entry=False)
+    queue(runtime, [parked])
     mine = next(row for row in rows(run("lanes", "--json")) if row["business_id"] == space)
     quotas = {quota.pop("bucket"): quota for quota in mine.pop("quotas")}
     assert now_ms() - mine.pop("since_ms") < 60_000
@@ -195,11 +189,8 @@ def test_a_new_quota_holds_in_every_worker_soon(
     known = eventually(with_six, 20)
     assert (known.limits.quota_private, known.limits.device_cap_public) == (1000, 7)
     other.close()
-    public = next(
-        row
-        for row in rows(run("quota", "list", "--json"))
-        if (row["business_id"], row["bucket"]) == (space, "public")
-    )
+    told = rows(run("quota", "list", "--json"))
+    public = next(row for row in told if (row["business_id"], row["bucket"]) == (space, "public"))
     seen = (public["app"], public["vendor"], public["used"], public["limit"])
     assert seen == ("demo", "oppo", 5, 6), "and the vendor's word is forgotten"
     found = [row["used"] for row in rows(run("quota", "--json"))]
@@ -211,10 +202,8 @@ def test_a_quota_of_none_and_the_way_back(
 ) -> None:
     lane(Vendor.OPPO, {"quota": {"private": 9}})
     usual = runtime.catalog.fresh().lanes["demo", Vendor.OPPO, space].spec.limits.quota_public
-    for wish, words, now in (
-        ("public=0", "public 0 a day", 0),
-        ("public=default", "public by default", usual),
-    ):
+    wishes = (("public=0", "public 0 a day", 0), ("public=default", "public by default", usual))
+    for wish, words, now in wishes:
         assert words in run("quota", "set", "demo", "oppo", space, wish).stdout
         limits = runtime.catalog.fresh().lanes["demo", Vendor.OPPO, space].limits
         assert (limits.quota_public, limits.quota_private) == (now, 9)
@@ -286,16 +275,9 @@ def test_an_account_that_is_removed_and_letters_that_are_dropped_leave_the_gauge
 ) -> None:
     vouched(runtime, lane(Vendor.VIVO, {"quota": {"public": 100}}), 42)
     now = now_ms()
+    raw = runtime.vault.encrypt(b"x")
     runtime.ledger.write(
-        [
-            dead_record(
-                id=f"letter-{space}",
-                stage="routing",
-                reason="why",
-                at_ms=now,
-                raw=runtime.vault.encrypt(b"x"),
-            )
-        ]
+        [dead_record(id=f"letter-{space}", stage="routing", reason="why", at_ms=now, raw=raw)]
     )
     reporter = Reporter(runtime)
     reporter.show_streams()

@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy import text
 
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.ledger_records import Record
 from common.model import Bucket, Decision, MessageClass, Urgency, Vendor
 from common.storage.access import AccessStore
 from common.storage.admission import Admission, AdmissionRequest
 from common.storage.admission import AdmissionAnswer as Grant
-from common.storage.delayed import as_new
 from tests.integration.admission.conftest import Clock, work
+from tests.queued import packed, queue
 from tests.records import row_record
 from workers.delivery.access import FleetAccess
 from workers.delivery.deliver import deliver
@@ -102,14 +102,12 @@ def test_device_caps_come_back_too_and_count_devices_not_people(
 ) -> None:
     vivo = lane(Vendor.VIVO, {"device_cap": {"public": 2}})
     with runtime.engine.begin() as connection:
-        connection.execute(
-            text(
-                'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
-                "token, registered_ms, state, reason, state_ms)"
-                " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
-            ),
-            {"b": space},
+        query = text(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, '
+            "token, registered_ms, state, reason, state_ms)"
+            " VALUES ('demo', 'u', 'd', 'android', 'vivo', :b, 'phone', 1, 'active', '', 1)"
         )
+        connection.execute(query, {"b": space})
     runtime.ledger.write([sent(work(1), space, Decision.ACCEPTED, at_ms=now_ms())])
     asks = [
         work(2, token="phone"),
@@ -218,11 +216,8 @@ class Vendor1:
 
 
 def said(status: int, body: object, **headers: str) -> HttpResponse:
-    return HttpResponse(
-        status,
-        {name.replace("_", "-"): value for name, value in headers.items()},
-        json.dumps(body).encode(),
-    )
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpResponse(status, named, json.dumps(body).encode())
 
 
 def round_of(
@@ -254,19 +249,15 @@ def test_the_end_of_the_public_day_stops_no_chat(runtime: Runtime, lane: MakeLan
     world = replace(runtime.delivery(Vendor.VIVO), transport=vendor, access=vendor.access(runtime))
     told = deliver([work(1, MessageClass.CHAT)], vivo, world).outcomes
     assert [outcome.verdict for _, outcome in told] == ["quota_spent"]
-    spent = {
-        usage.bucket: usage.limit == usage.used
-        for usage in runtime.admission.usage(terms_of(vivo, now_ms()))
-    }
+    usages = runtime.admission.usage(terms_of(vivo, now_ms()))
+    spent = {usage.bucket: usage.limit == usage.used for usage in usages}
     assert spent == {Bucket.PUBLIC: True, Bucket.PRIVATE: False}
 
 
 def test_the_vendors_numbers_are_taken_over(runtime: Runtime, lane: MakeLane) -> None:
     xiaomi = lane(Vendor.XIAOMI, {})
-    done = said(
-        200,
-        {"code": 0, "result": "ok", "data": {"id": "x1", "day_quota": "50000", "day_acked": "123"}},
-    )
+    data = {"id": "x1", "day_quota": "50000", "day_acked": "123"}
+    done = said(200, {"code": 0, "result": "ok", "data": data})
     round_of(runtime, xiaomi, [work(1)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[1]
     assert (usage.used, usage.limit) == (123, 50_000)
@@ -276,14 +267,8 @@ def test_numbers_of_the_public_day_say_nothing_about_the_private_one(
     runtime: Runtime, lane: MakeLane
 ) -> None:
     xiaomi = lane(Vendor.XIAOMI, {"quota": {"private": 50_000}}, "xiaomi.private")
-    done = said(
-        200,
-        {
-            "code": 0,
-            "result": "ok",
-            "data": {"id": "x1", "day_quota": "20000", "day_acked": "20000"},
-        },
-    )
+    data = {"id": "x1", "day_quota": "20000", "day_acked": "20000"}
+    done = said(200, {"code": 0, "result": "ok", "data": data})
     round_of(runtime, xiaomi, [work(1, MessageClass.CHAT)], done)
     usage = runtime.admission.usage(terms_of(xiaomi, now_ms()))[0]
     assert (usage.bucket, usage.used, usage.limit) == (Bucket.PRIVATE, 1, 50_000)
@@ -430,13 +415,9 @@ def test_flow_control_slows_the_lane_and_its_retry_after_holds_it(
     round_of(runtime, xiaomi, [work(1)], said(429, {}, retry_after="20"))
     assert runtime.admission.rate_now(terms_of(xiaomi, now_ms())) == 0
     one = work(2)
-    pushes = (Push(note=one.note, targets=(one.target,)),)
-    batch = Batch(
-        app="demo", vendor=Vendor.XIAOMI, business_id=xiaomi.credential.business_id, pushes=pushes
-    )
-    with runtime.redis.pipeline() as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, Urgency.BULK, encode(batch))])
-        pipe.execute()
+    pushes = [Push(note=one.note, targets=(one.target,))]
+    parked = packed(pushes, xiaomi.credential.business_id, Vendor.XIAOMI, by_entry=False)
+    queue(runtime, [parked], Urgency.BULK)
     (taken,) = runtime.lane_queues.take([(xiaomi.id, Urgency.BULK, lane_terms(xiaomi), 10)], 15)
     assert (taken.what, taken.why) == ("wait", "throttled")
     assert taken.due_ms - taken.now_ms == pytest.approx(20_000, abs=2_000)

@@ -27,11 +27,8 @@ LIMITS = {"quota": {"public": QUOTA}, "device_cap": {"public": 10_000}, "rate": 
 
 
 def used(store: Admission, lane: Lane, clock: Clock) -> Usage:
-    [public] = [
-        one
-        for one in store.usage(terms_of(lane, int(clock.now * 1000)))
-        if one.bucket == Bucket.PUBLIC
-    ]
+    usages = store.usage(terms_of(lane, int(clock.now * 1000)))
+    [public] = [one for one in usages if one.bucket == Bucket.PUBLIC]
     return public
 
 
@@ -123,7 +120,5 @@ def test_a_vendors_word_in_the_first_minute_is_about_the_day_before(
     said[word]()
     clock.now += 120
     expected = [Decision.DEVICE_CAP] if word == "device" and today != [None] else today
-    assert [
-        leave.decision
-        for leave in gate.admit(xiaomi, [(PushItem(one.note, one.target, None, 60), 0)])
-    ] == expected
+    works = [(PushItem(one.note, one.target, None, 60), 0)]
+    assert [leave.decision for leave in gate.admit(xiaomi, works)] == expected

@@ -110,13 +110,8 @@ def test_replicas_together_keep_to_the_rate(
             before = time.monotonic()
             given = store.admit(terms, asks)
             assert given is not None
-            grants.append(
-                (
-                    before,
-                    time.monotonic(),
-                    [one.answer for one in given].count(AdmissionAnswer.GRANTED),
-                )
-            )
+            answers = [one.answer for one in given]
+            grants.append((before, time.monotonic(), answers.count(AdmissionAnswer.GRANTED)))
             time.sleep(min(one.wait_ms for one in given) / 1000)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]

@@ -102,14 +102,9 @@ def test_the_vendors_word_ends_the_day_whatever_is_refunded(store: Admission, cl
     ids=["over our default", "not over an operator's wish"],
 )
 def test_the_vendors_larger_limit_wins(store: Admission, open_: bool, grants: int) -> None:
+    open_limits = frozenset({PUBLIC}) if open_ else frozenset()
     terms = vouched(
-        store,
-        LaneLimits(
-            "a:xiaomi:b",
-            **FAST,
-            quotas={PUBLIC: 20},
-            open_limits=frozenset({PUBLIC}) if open_ else frozenset(),
-        ),
+        store, LaneLimits("a:xiaomi:b", **FAST, quotas={PUBLIC: 20}, open_limits=open_limits)
     )
     store.report_quota(terms, PUBLIC, used=10, limit=50)
     assert granted(store, terms, 100) == grants
@@ -129,17 +124,11 @@ def test_where_nothing_is_limited_nothing_is_kept_but_a_count(
 
 def test_a_quota_runs_out_at_todays_pace(store: Admission, clock: Clock) -> None:
     clock.now = at(6)
-    terms = vouched(
-        store,
-        LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100}),
-        QuotaCount(PUBLIC, MessageClass.MARKETING, 50),
-    )
+    limits = LaneLimits("a:vivo:b", **FAST, quotas={PUBLIC: 100})
+    terms = vouched(store, limits, QuotaCount(PUBLIC, MessageClass.MARKETING, 50))
     assert store.usage(terms)[1].runs_out_ms == at(12) * 1000
-    slower = vouched(
-        store,
-        LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100}),
-        QuotaCount(PUBLIC, MessageClass.MARKETING, 10),
-    )
+    limits = LaneLimits("a:vivo:c", **FAST, quotas={PUBLIC: 100})
+    slower = vouched(store, limits, QuotaCount(PUBLIC, MessageClass.MARKETING, 10))
     assert store.usage(slower)[1].runs_out_ms is None
 
 
@@ -176,11 +165,9 @@ def test_a_bucket_that_gets_a_quota_later_is_counted_from_the_ledger(store: Admi
 
 
 def test_a_cost_beyond_the_bounds_is_an_error(store: Admission) -> None:
+    limits = LaneLimits("a:apns:b", **FAST)
     with pytest.raises(ValueError, match="0 to 1"):
-        store.admit(
-            LaneLimits("a:apns:b", **FAST),
-            [AdmissionRequest("00", PRIVATE, MessageClass.CHAT, "t", cost=2)],
-        )
+        store.admit(limits, [AdmissionRequest("00", PRIVATE, MessageClass.CHAT, "t", cost=2)])
 
 
 # ---------------------------------------------------------------- rate

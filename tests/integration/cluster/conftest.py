@@ -4,14 +4,12 @@ names of its own.
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
 
 from common.config import Settings
-from common.storage.migrations import migrate
 from tests.cluster import ValkeyCluster, valkey_cluster
+from tests.integration.conftest import opened
 from workers.runtime import Runtime
 
 
@@ -22,19 +20,8 @@ def cluster() -> Iterator[ValkeyCluster]:
 
 
 @pytest.fixture
-def runtime(
-    settings: Settings, redis_url: str, cluster: ValkeyCluster, tmp_path: Path
-) -> Iterator[Runtime]:
+def runtime(keyed: Settings, redis_url: str, cluster: ValkeyCluster) -> Iterator[Runtime]:
     """A process of a fleet whose keys, and whose core's, are on the cluster."""
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    names = {
-        "redis_url": cluster.url(),
-        "core_url": cluster.url(),
-        "broker_url": redis_url,
-        "secret_keys_file": tmp_path / "keys",
-    }
-    found = Runtime(dataclasses.replace(settings, **names))
-    migrate(found.engine)
-    yield found
-    found.close()
+    urls = {"redis_url": cluster.url(), "core_url": cluster.url(), "broker_url": redis_url}
+    with opened(dataclasses.replace(keyed, **urls)) as found:
+        yield found

@@ -37,16 +37,11 @@ class Load:
         self._stop = threading.Event()
         until = int(time.time() * 1000) + 600_000
         for user in PEOPLE:
-            runtime.core.hset(
-                f"{self.core.prefix}presence:{{{self.core.app}:{user}}}",
-                "d",
-                f"foreground|ios|{until}",
-            )
+            key = f"{self.core.prefix}presence:{{{self.core.app}:{user}}}"
+            runtime.core.hset(key, "d", f"foreground|ios|{until}")
         self._consumer = intake_loop(runtime)
-        self._threads = [
-            threading.Thread(target=run)
-            for run in (self._publish, lambda: self._consumer.run(self._stop.is_set))
-        ]
+        runs = (self._publish, lambda: self._consumer.run(self._stop.is_set))
+        self._threads = [threading.Thread(target=run) for run in runs]
         for thread in self._threads:
             thread.start()
 
@@ -70,12 +65,8 @@ class Load:
             }
             while not self._stop.is_set():
                 try:
-                    published(
-                        self.runtime.core,
-                        self.core.stream,
-                        {"e": json.dumps(event)},
-                        replicated=True,
-                    )
+                    written = json.dumps(event)
+                    published(self.runtime.core, self.core.stream, {"e": written}, replicated=True)
                     self.sent.append(identity)
                     break
                 except RedisError:

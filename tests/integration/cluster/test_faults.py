@@ -116,10 +116,9 @@ def test_the_cores_primary_dies_while_a_group_is_read(load: Load, cluster: Valke
     """
     core, prefix = load.runtime.core, load.core.prefix
     victim = cluster.owner(load.core.stream)
+    numbers = map(str, range(100))
     group = next(
-        name
-        for name in map(str, range(100))
-        if cluster.owner(f"{prefix}members:{{a:{name}}}") is victim
+        name for name in numbers if cluster.owner(f"{prefix}members:{{a:{name}}}") is victim
     )
     names = [f"u{number}" for number in range(20_000)]
     core.sadd(f"{prefix}members:{{a:{group}}}", *names)

@@ -45,15 +45,11 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     stream = runtime.settings.event_streams[0]
     runtime.core.xadd(stream, {"e": b"{}"})
     Reporter(runtime).show_streams()
-    shown = {
-        sample.labels["stage"]: sample.value
-        for sample in metrics.QUEUE_WAIT_SECONDS.collect()[0].samples
-    }
+    metric = metrics.QUEUE_WAIT_SECONDS.collect()[0]
+    shown = {sample.labels["stage"]: sample.value for sample in metric.samples}
     assert shown.keys() >= {"intake", "presence", "routing", "ledger"}
-    queues = {
-        one.name: one.entries
-        for one in Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))
-    }
+    rows = Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))
+    queues = {one.name: one.entries for one in rows}
     assert queues[stream] == 1
 
 
@@ -69,10 +65,8 @@ def fleets(
             "broker_url": None,
             "database_url": one,
         }
-        found = (
-            Runtime(dataclasses.replace(runtime.settings, **server)),
-            Runtime(dataclasses.replace(runtime.settings, database_url=other)),
-        )
+        elsewhere = Runtime(dataclasses.replace(runtime.settings, **server))
+        found = (elsewhere, Runtime(dataclasses.replace(runtime.settings, database_url=other)))
         yield found
         for each in found:
             each.close()

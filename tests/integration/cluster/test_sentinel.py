@@ -7,23 +7,21 @@ import dataclasses
 import secrets
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from redis import Redis
 from redis.exceptions import RedisError
 
 from common.config import Settings
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from common.storage.members import Members
-from common.storage.migrations import migrate
 from common.storage.redis import connect
 from tests.cluster import _free_port
 from tests.conftest import open_folder
 from tests.integration.cluster.behind import Behind
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, read_whole
+from tests.integration.conftest import opened
 from tests.waiting import wait_for
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
@@ -57,20 +55,13 @@ def pair() -> Iterator[Pair]:
         ]
         shared += ["--repl-diskless-sync-delay", "0", "--dir", str(folder)]
         config = folder / "sentinel.conf"
-        lines = [
-            f"port {sentinel}",
-            f"sentinel monitor m 127.0.0.1 {first} 1",
-            f"sentinel auth-pass m {password}",
-        ]
+        monitor = f"sentinel monitor m 127.0.0.1 {first} 1"
+        lines = [f"port {sentinel}", monitor, f"sentinel auth-pass m {password}"]
         lines += ["sentinel down-after-milliseconds m 1000", "sentinel failover-timeout m 3000"]
         config.write_text("\n".join([*lines, ""]))
         master = spawn([binary, "--port", str(first), *shared], cwd=folder)
-        others = [
-            spawn(
-                [binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)],
-                cwd=folder,
-            )
-        ]
+        argv = [binary, "--port", str(second), *shared, "--replicaof", "127.0.0.1", str(first)]
+        others = [spawn(argv, cwd=folder)]
         others.append(spawn([binary, str(config), "--sentinel"], cwd=folder))
         try:
             wait_for(
@@ -101,17 +92,9 @@ def _knows(url: str) -> bool:
 
 
 @pytest.fixture
-def runtime(settings: Settings, pair: Pair, tmp_path: Path) -> Iterator[Runtime]:
-    (tmp_path / "keys").write_bytes(Fernet.generate_key())
-    (tmp_path / "keys").chmod(0o600)
-    found = Runtime(
-        dataclasses.replace(
-            settings, redis_url=pair.url, core_url=pair.url, secret_keys_file=tmp_path / "keys"
-        )
-    )
-    migrate(found.engine)
-    yield found
-    found.close()
+def runtime(keyed: Settings, pair: Pair) -> Iterator[Runtime]:
+    with opened(dataclasses.replace(keyed, redis_url=pair.url, core_url=pair.url)) as found:
+        yield found
 
 
 def test_the_master_dies_under_load(runtime: Runtime, pair: Pair) -> None:

@@ -22,7 +22,7 @@ from common.storage.members import Members
 from common.storage.redis import connect, connect_core
 from tests.cluster import ValkeyCluster, valkey_cluster
 from tests.integration.cluster.tls_door import tls_doors
-from tests.integration.test_core_elsewhere import Core
+from tests.integration.test_core_elsewhere import BY_PERSON, Core
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
 from workers.runtime import Runtime
@@ -39,10 +39,8 @@ def all_keys(made: Keys) -> list[str]:
         if isinstance(member, property):
             found.append(getattr(made, name))
         elif inspect.isfunction(member):
-            given = [
-                GIVEN[one.annotation]
-                for one in list(inspect.signature(member).parameters.values())[1:]
-            ]
+            parameters = list(inspect.signature(member).parameters.values())[1:]
+            given = [GIVEN[one.annotation] for one in parameters]
             found.append(getattr(made, name)(*given))
     return [*found, *map(made.stream, (*keys.WORK_STREAMS, keys.LEDGER, keys.RECEIPTS))]
 
@@ -56,23 +54,15 @@ def test_all_keys_of_the_fleet_share_one_slot(runtime: Runtime) -> None:
 
 def test_on_one_server_the_keys_keep_their_names() -> None:
     plain, own = Keys("push"), Keys("push:{s0}")
-    assert (plain.lane("a:apns:b"), plain.stream("presence:chat")) == (
-        "push:lane:a:apns:b",
-        "push:{s0}:presence:chat",
-    )
+    found = (plain.lane("a:apns:b"), plain.stream("presence:chat"))
+    assert found == ("push:lane:a:apns:b", "push:{s0}:presence:chat")
     for one, other in zip(all_keys(plain), all_keys(own), strict=True):
         assert renamed(one.encode(), "push", "push:{s0}") == other.encode()
         assert renamed(other.encode(), "push:{s0}", "push") == one.encode()
 
 
 def test_events_presence_members_and_all_scripts_before_delivery(runtime: Runtime) -> None:
-    core = Core(runtime)
-    for user in ("alice", "bob", "carol"):
-        core.phone(user)
-    core.group_message()
-    core.take_in()
-    assert not runtime.core.xlen(core.stream)
-    assert core.decisions() == {"alice": ["sender"], "bob": ["online"], "carol": ["no_credential"]}
+    assert Core(runtime).group_through() == BY_PERSON
 
 
 def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: str) -> None:
@@ -88,10 +78,8 @@ def test_several_streams_of_the_core_with_a_slot_each(runtime: Runtime, space: s
     while consumer.once(block_ms=10):
         pass
     for stream in streams:
-        assert (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"]) == (
-            0,
-            0,
-        )
+        found = (spread.core.xlen(stream), spread.core.xpending(stream, "pushfleet")["pending"])
+        assert found == (0, 0)
     letters = runtime.redis.xlen(runtime.keys.stream(keys.LEDGER))
     assert letters, "each became a dead letter"
     spread.close()
@@ -148,16 +136,9 @@ def test_a_user_of_its_own_and_one_without_rights(cluster: ValkeyCluster, space:
             "+cluster|slots",
             "+cluster|shards",
         )
+        user = space + "none"
         node.say(
-            "ACL",
-            "SETUSER",
-            space + "none",
-            "on",
-            ">p",
-            "resetkeys",
-            "-@all",
-            "+ping",
-            "+cluster|slots",
+            "ACL", "SETUSER", user, "on", ">p", "resetkeys", "-@all", "+ping", "+cluster|slots"
         )
     client = connect(cluster.url(f"{space}:p%40ss%3Aw"))
     assert client.set(f"{{s0}}{space}", b"1", px=1000)

@@ -55,11 +55,8 @@ def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
     core, members = Core(spread), [f"m{number}" for number in range(1_200)]
     spread.core.sadd(f"{core.prefix}members:{{{core.app}:g}}", *members)
     for number in range(3):
-        data = {
-            "message_id": f"m{number}",
-            "conversation": {"type": "group", "id": "g"},
-            "sender": {"id": "boss"},
-        }
+        conversation = {"type": "group", "id": "g"}
+        data = {"message_id": f"m{number}", "conversation": conversation, "sender": {"id": "boss"}}
         event = {
             "v": 1,
             "id": uuid.uuid4().hex,
@@ -67,14 +64,8 @@ def test_a_groups_pages_reach_each_member_once(spread: Runtime) -> None:
             "app": core.app,
             "ts": int(time.time() * 1000),
         }
-        spread.core.xadd(
-            core.stream,
-            {
-                "e": json.dumps(
-                    {**event, "data": {**data, "elements": [{"type": "text", "text": "hi"}]}}
-                )
-            },
-        )
+        full = {**data, "elements": [{"type": "text", "text": "hi"}]}
+        spread.core.xadd(core.stream, {"e": json.dumps({**event, "data": full})})
     intake, stages = intake_loop(spread), Stages(spread)
     while intake.once(block_ms=10):
         pass

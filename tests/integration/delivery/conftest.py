@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from common.config import Settings
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.model import MessageClass, Vendor
-from common.storage.delayed import as_new
-from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
-from tests.integration.admission.conftest import lane, own_url, secret_key, work
+from tests.integration.admission.conftest import lane, work
+from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
+from tests.queued import packed, queue_each
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.work import PendingPush
@@ -31,7 +30,7 @@ from workers.pipeline import Stages
 from workers.routing.fan_out import parts
 from workers.runtime import Runtime
 
-__all__ = ["lane", "own_url", "secret_key", "work"]
+__all__ = ["lane", "work"]
 
 
 @pytest.fixture
@@ -57,25 +56,15 @@ def meizu(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
+def demo(settings: Settings) -> contextlib.AbstractContextManager[Runtime]:
+    return opened(settings, Tenant("demo", "Demo", "en", "Asia/Shanghai"))
+
+
 @pytest.fixture
-def runtime(
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    meizu: Running,
-) -> Iterator[Runtime]:
-    more = {
-        "ENDPOINT_MEIZU": meizu.base,
-        "CA_FILE": str(meizu.ca),
-        "RETRY_FIRST_S": "0.2",
-        "SEND_TIMEOUT_S": "8",
-    }
-    made = Runtime(settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more))
-    migrate(made.engine)
-    made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
-    yield made
-    made.close()
+def runtime(own_settings: Callable[..., Settings], meizu: Running) -> Iterator[Runtime]:
+    where = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca)}
+    with demo(own_settings(RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="8", **where)) as made:
+        yield made
 
 
 class World:
@@ -89,25 +78,15 @@ class World:
 
     def put(self, works: Sequence[PendingPush]) -> None:
         """In the queues of their urgencies, as routing packs them."""
-        credential, batches = self.lane.credential, []
+        business_id, made = self.lane.credential.business_id, list[Any]()
         for urgency in {one.note.urgency for one in works}:
             pushes = [
                 Push(note=one.note, targets=(one.target,))
                 for one in works
                 if one.note.urgency == urgency
             ]
-            for part in parts(pushes):
-                batch = Batch(
-                    app=credential.app,
-                    vendor=credential.vendor,
-                    business_id=credential.business_id,
-                    pushes=part,
-                    by_entry=True,
-                )
-                batches.append(as_new(batch, urgency, encode(batch)))
-        with self.runtime.redis.pipeline(transaction=True) as pipe:
-            self.runtime.lane_queues.put(pipe, batches)
-            pipe.execute()
+            made += [(packed(part, business_id), urgency) for part in parts(pushes)]
+        queue_each(self.runtime, made)
 
     def waiting(self) -> int:
         """Pushes in the lane's queues."""
@@ -165,10 +144,8 @@ class World:
         while self.writer.flush():
             pass
         with self.runtime.engine.connect() as connection:
-            found = connection.execute(
-                text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b"),
-                {"b": self.lane.credential.business_id},
-            )
+            query = text("SELECT push_id, decision FROM ledger_all WHERE business_id = :b")
+            found = connection.execute(query, {"b": self.lane.credential.business_id})
             return {str(push_id).replace("-", ""): decision for push_id, decision in found}
 
     def all_decided(self, works: Sequence[PendingPush]) -> bool:

@@ -8,18 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import pytest
-import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.config import Settings
-from common.contracts import Batch, Push, encode
+from common.contracts import Push
 from common.model import Urgency, Vendor, Verdict
-from common.storage.delayed import as_new
-from common.storage.migrations import migrate
-from common.storage.tenants import Tenant
 from tests.builders import stored_credential
-from tests.integration.admission.conftest import own_url, secret_key
-from tests.integration.delivery.conftest import chat
+from tests.integration.delivery.conftest import chat, demo
+from tests.queued import packed, queue
 from tests.waiting import eventually
 from workers.app import DELIVERY
 from workers.delivery.results import Delivered
@@ -27,8 +23,6 @@ from workers.handlers.delivery import LaneSender
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.vendors.types import Outcome
-
-__all__ = ["own_url", "secret_key"]
 
 
 class Hall:
@@ -75,24 +69,9 @@ def hall() -> Iterator[Hall]:
 
 
 @pytest.fixture
-def runtime(
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    hall: Hall,
-) -> Iterator[Runtime]:
-    more = {
-        "ENDPOINT_MEIZU": hall.url,
-        "SEND_TIMEOUT_S": "15",
-        "DATABASE_URL": own_url,
-        "SECRET_KEYS": secret_key,
-    }
-    made = Runtime(settings_with(**more))
-    migrate(made.engine)
-    made.tenants.add(Tenant("demo", "Demo", "en", "Asia/Shanghai"))
-    yield made
-    made.close()
+def runtime(own_settings: Callable[..., Settings], hall: Hall) -> Iterator[Runtime]:
+    with demo(own_settings(ENDPOINT_MEIZU=hall.url, SEND_TIMEOUT_S="15")) as made:
+        yield made
 
 
 def account(runtime: Runtime, business_id: str, app_id: str) -> None:
@@ -103,16 +82,8 @@ def account(runtime: Runtime, business_id: str, app_id: str) -> None:
 
 def put(runtime: Runtime, business_id: str, number: int, urgency: Urgency = Urgency.CHAT) -> str:
     one = chat(number, urgency=urgency)
-    batch = Batch(
-        app="demo",
-        vendor=Vendor.MEIZU,
-        business_id=business_id,
-        pushes=(Push(note=one.note, targets=(one.target,)),),
-        by_entry=True,
-    )
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch, urgency, encode(batch))])
-        pipe.execute()
+    pushes = [Push(note=one.note, targets=(one.target,))]
+    queue(runtime, [packed(pushes, business_id)], urgency)
     return one.target.token
 
 

@@ -32,11 +32,8 @@ def each(world: World, works: Sequence[PendingPush]) -> None:
 @pytest.fixture
 def held(world: World) -> list[PendingPush]:
     """Three of each urgency behind the stopped lane, the least urgent first."""
-    works = [
-        one
-        for rank, urgency in enumerate(reversed(Urgency))
-        for one in pushes(urgency, 3, rank * 100)
-    ]
+    ranks = enumerate(reversed(Urgency))
+    works = [one for rank, urgency in ranks for one in pushes(urgency, 3, rank * 100)]
     stop(world)
     each(world, works)
     return works
@@ -100,11 +97,8 @@ def test_what_runs_out_of_time_is_told_what_held_it(world: World, why: str, deci
     elif why == "stopped":
         stop(world)
     soon = int(time.time() * 1000) + 1_500
-    works = [
-        *pushes(Urgency.CHAT, 2, 0),
-        *pushes(Urgency.CHAT, 2, 10, expires_at_ms=soon),
-        *pushes(Urgency.CHAT, 1, 20),
-    ]
+    plain = pushes(Urgency.CHAT, 2, 0)
+    works = [*plain, *pushes(Urgency.CHAT, 2, 10, expires_at_ms=soon), *pushes(Urgency.CHAT, 1, 20)]
     each(world, works)
     end = time.monotonic() + 15
     while world.decisions(works)[2:4] != [decision] * 2 and time.monotonic() < end:

@@ -123,9 +123,8 @@ def test_a_vendor_that_takes_its_time_is_not_taken_for_one_that_is_down(world: W
         "demo", "meizu", world.lane.credential.business_id, {"rate": 10_000}
     )
     world.runtime.catalog.changed()
-    world.meizu.door(
-        "faults", delay_ms=250
-    )  # eight connections would do 64 within the deadline of 2 s
+    # eight connections would do 64 within the deadline of 2 s
+    world.meizu.door("faults", delay_ms=250)
     world.put(works)
     world.drain(lambda: False)
     world.meizu.door("faults", delay_ms=0)

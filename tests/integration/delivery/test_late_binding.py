@@ -73,17 +73,12 @@ class Town(World):
 
     def routed(self, user: str, device: str = DEVICE, **note: Any) -> PendingPush:
         """A push as routing makes it at this moment, words that name its person."""
-        (found,) = [
-            one
-            for one in self.runtime.devices.of_users("demo", [user])[user]
-            if one.device_id == device
-        ]
+        devices = self.runtime.devices.of_users("demo", [user])[user]
+        (found,) = [one for one in devices if one.device_id == device]
         self.number += 1
         one = chat(self.number)
-        one.note = msgspec.structs.replace(
-            one.note,
-            **({"body": f"for {user}", "presence_ms": now_ms(), "sender_id": "ann"} | note),
-        )
+        changes = {"body": f"for {user}", "presence_ms": now_ms(), "sender_id": "ann"} | note
+        one.note = msgspec.structs.replace(one.note, **changes)
         one.target = Target(
             user, device, found.token, uuid.uuid4().hex, "android", found.registered_ms
         )
@@ -418,13 +413,11 @@ def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_the
     with engine.begin() as connection:
         for user, device, token, voip, at_ms, state in rows:
             given = {"u": user, "d": device, "t": token, "v": voip, "at": at_ms, "s": state}
-            connection.execute(
-                text(
-                    f"INSERT INTO devices ({columns}) VALUES ('merge', :u, :d, 'ios', 'apns',"
-                    " 'ios', :t, :v, :at, :s, :at)"
-                ),
-                given,
+            query = text(
+                f"INSERT INTO devices ({columns}) VALUES ('merge', :u, :d, 'ios', 'apns',"
+                " 'ios', :t, :v, :at, :s, :at)"
             )
+            connection.execute(query, given)
             connection.execute(
                 text("INSERT INTO token_owners VALUES ('merge', 'apns', :t, :u, :d, :at)"), given
             )

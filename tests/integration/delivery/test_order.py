@@ -189,9 +189,8 @@ def test_the_less_urgent_of_a_lane_wait_their_turn_each_time_it_is_at_work(world
     slice_.start()
     at_work, bulk = cast(LaneSender, world.drain).running._running, (world.lane.id, Urgency.BULK, 0)
     wait_for(lambda: bool(at_work), "the call is on its way")
-    looks = cast(
-        LaneSender, Stages(world.runtime).consumer(DELIVERY, Vendor.MEIZU)
-    )  # one whose turns nobody else takes
+    # one whose turns nobody else takes
+    looks = cast(LaneSender, Stages(world.runtime).consumer(DELIVERY, Vendor.MEIZU))
     looks.running._running.update(at_work)
     assert looks._in_turn([bulk], looks.running.ranks()) == []
     wait_for(lambda: looks._in_turn([bulk], looks.running.ranks()), "it has waited its turn")

@@ -38,11 +38,8 @@ def brief_slices() -> None:
 
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
-    return World(
-        runtime,
-        meizu,
-        lane(Vendor.MEIZU, {"rate": float(RATE), "device_cap": {"public": 0}}, "meizu.private"),
-    )
+    limits = {"rate": float(RATE), "device_cap": {"public": 0}}
+    return World(runtime, meizu, lane(Vendor.MEIZU, limits, "meizu.private"))
 
 
 def commands(world: World) -> int:

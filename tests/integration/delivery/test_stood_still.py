@@ -16,20 +16,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.contracts import Batch, Push, encode
-from common.model import Urgency, Vendor
-from common.storage.delayed import as_new
+from common.contracts import Push
+from common.model import Vendor
 from tests.integration.delivery.test_together import (
     LANES,
     Apns,
     Fleet,
-    own_url,
     production,
     push,
     runtime,
     sandbox,
-    secret_key,
 )
+from tests.queued import packed, queue
 from workers.app import DELIVERY
 from workers.delivery import late, pacing, usual
 from workers.delivery.pacing import LeasedPace
@@ -42,7 +40,7 @@ from workers.maintenance.timer import Timer
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 
-__all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
+__all__ = ["production", "runtime", "sandbox"]
 
 PUSHES = 10
 #: After so long a lease is renewed before a send.
@@ -152,17 +150,7 @@ class Sender:
 
 
 def put(fleet: Fleet, apps: Sequence[str], pushes: Callable[[str], list[Push]]) -> None:
-    with fleet.runtime.redis.pipeline(transaction=True) as pipe:
-        for app in apps:
-            batch = Batch(
-                app=app,
-                vendor=Vendor.APNS,
-                business_id="ios",
-                pushes=tuple(pushes(app)),
-                by_entry=True,
-            )
-            fleet.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
-        pipe.execute()
+    queue(fleet.runtime, [packed(pushes(app), "ios", Vendor.APNS, app) for app in apps])
 
 
 def sent(production: Apns) -> Counter[str]:

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from common.clock import now_ms
 from common.config import Settings
-from common.contracts import Batch, Notification, Push, Target, encode
-from common.model import Kind, PushType, Urgency, Vendor
-from common.storage.delayed import as_new
-from common.storage.migrations import migrate
+from common.contracts import Notification, Push, Target
+from common.model import Kind, PushType, Vendor
 from common.storage.shards import by_shard
 from common.storage.tenants import Tenant
 from simulators.apns import ApnsDoor
 from simulators.http2 import serve_port
 from tests.builders import stored_credential
-from tests.integration.admission.conftest import own_url, secret_key
+from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
+from tests.queued import packed, queue
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
@@ -34,8 +32,6 @@ from workers.maintenance.ledger_writer import LedgerWriter
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left
-
-__all__ = ["own_url", "secret_key"]
 
 pytestmark = pytest.mark.parametrize("shards", [1, 3], ids="{} shards".format)
 
@@ -76,32 +72,16 @@ def sandbox(tmp_path: Path) -> Iterator[Apns]:
 
 @pytest.fixture
 def runtime(
-    shards: int,
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    production: Apns,
-    sandbox: Apns,
+    shards: int, own_settings: Callable[..., Settings], production: Apns, sandbox: Apns
 ) -> Iterator[Runtime]:
-    more = {
+    where = {
         "ENDPOINT_APNS_PRODUCTION": production.base,
         "ENDPOINT_APNS_SANDBOX": sandbox.base,
         "CA_FILE": str(production.ca),
     }
-    made = Runtime(
-        settings_with(
-            DATABASE_URL=own_url,
-            SECRET_KEYS=secret_key,
-            RETRY_FIRST_S="0.2",
-            SEND_TIMEOUT_S="20",
-            SHARDS=str(shards),
-            **more,
-        )
-    )
-    migrate(made.engine)
-    yield made
-    made.close()
+    timing = {"RETRY_FIRST_S": "0.2", "SEND_TIMEOUT_S": "20", "SHARDS": str(shards)}
+    with opened(own_settings(**timing, **where)) as made:
+        yield made
 
 
 class Fleet:
@@ -133,14 +113,9 @@ class Fleet:
     def put(self, pushes: Callable[[str], Sequence[Push]]) -> None:
         """The same pushes to each app, as entries of its lane."""
         shards = self.runtime.shards
-        with self.runtime.redis.pipeline(transaction=True) as pipe:
-            for app in self.apps:
-                parts = by_shard(len(shards), pushes(app), person_of)
-                for number, own in parts.items():
-                    batch = Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(own))
-                    new = as_new(batch, Urgency.CHAT, encode(batch))
-                    shards[number].lane_queues.put(pipe, [new])
-            pipe.execute()
+        for app in self.apps:
+            for number, own in by_shard(len(shards), pushes(app), person_of).items():
+                queue(shards[number], [packed(own, "ios", Vendor.APNS, app, by_entry=False)])
 
     def work(self, seconds: float = 60.0) -> None:
         """Until no lane holds anything."""
@@ -173,8 +148,6 @@ def push(app: str, user: str, token: str, **note: Any) -> Push:
         "presence_ms": now,
         "routed_ms": now,
         "expires_at_ms": now + 600_000,
-    }
-    about |= {
         "message_id": f"m{user}",
         "collapse_id": f"m{user}",
         "title": "Ann",
@@ -199,19 +172,14 @@ def every_kind(app: str) -> list[Push]:
     """What a round may hold: good, dead, foreign and malformed tokens, too old, too large, silent,
     a call, two for one place.
     """
+    raw = {"aps": {"target-content-id": "x" * 5_000}}
     return [
         *good(app),
         push(app, "dead", "dead" * 16),
         push(app, "foreign", "f0" * 32),
         push(app, "malformed", "no token"),
         push(app, "old", "a" * 64, expires_at_ms=now_ms() - 1),
-        push(
-            app,
-            "large",
-            "b" * 64,
-            payload={"k": "x" * 5_000},
-            vendor_raw={"aps": {"target-content-id": "x" * 5_000}},
-        ),
+        push(app, "large", "b" * 64, payload={"k": "x" * 5_000}, vendor_raw=raw),
         push(app, "silent", "c" * 64, push_type=PushType.SILENT),
         push(app, "call", "d" * 64, kind=Kind.CALL_INVITE, collapse_id="call"),
         push(app, "place", "e" * 64, collapse_id="order", ts_ms=now_ms() - 5),

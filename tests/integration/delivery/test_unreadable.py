@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 
 from common.contracts import Batch, Push, encode
-from common.model import Urgency, Vendor
+from common.model import Urgency
 from common.storage.delayed import as_new, retry_member
 from common.storage.keys import OLD_STREAMS
 from tests.integration.delivery.conftest import World, chat
+from tests.queued import packed
 from workers.delivery.work import PendingPush
 
 _SEND = b"%02d" % OLD_STREAMS.index("send:meizu:chat")
@@ -39,26 +40,15 @@ BAD = {
 def batch(world: World, one: PendingPush) -> bytes:
     credential = world.lane.credential
     push = Push(note=one.note, targets=(one.target,))
-    return encode(
-        Batch(
-            app=credential.app,
-            vendor=Vendor.MEIZU,
-            business_id=credential.business_id,
-            pushes=(push,),
-        )
-    )
+    return encode(packed([push], credential.business_id, by_entry=False))
 
 
 def letters(world: World) -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        return [
-            row[0]
-            for row in connection.execute(
-                text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
-            )
-        ]
+        query = text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
+        return [row[0] for row in connection.execute(query)]
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
@@ -76,11 +66,9 @@ def test_a_retry_that_cannot_be_read_does_not_hold_back_the_others(
 
 
 def test_a_parked_push_that_cannot_be_read_does_not_hold_back_the_others(world: World) -> None:
-    before, works, keys = (
-        len(letters(world)),
-        [chat(number) for number in range(3)],
-        world.runtime.keys,
-    )
+    before = len(letters(world))
+    works = [chat(number) for number in range(3)]
+    keys = world.runtime.keys
     lot = keys.parked(world.lane.id, Urgency.CHAT)
     world.runtime.redis.sadd(keys.parked_lanes, world.lane.id)
     world.runtime.redis.zadd(

@@ -15,24 +15,22 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from common.clock import now_ms
-from common.contracts import AlikeBatch, Batch, LikeRow, Push, batch_of, decode_batch, encode
-from common.model import MessageClass, Urgency, Vendor
+from common.contracts import AlikeBatch, Batch, LikeRow, Push, batch_of, decode_batch
+from common.model import MessageClass, Vendor
 from common.storage.bindings import bound
-from common.storage.delayed import as_new
 from common.storage.keys import CALL
 from tests.integration.delivery.test_together import (
     LANES,
     Apns,
     Fleet,
     every_kind,
-    own_url,
     production,
     push,
     runtime,
     sandbox,
-    secret_key,
     tell,
 )
+from tests.queued import packed, queue
 from tests.tables import spaced
 from tests.waiting import eventually
 from workers.delivery import alike as packed_rounds
@@ -42,7 +40,7 @@ from workers.delivery.results import Delivered
 from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 
-__all__ = ["own_url", "production", "runtime", "sandbox", "secret_key"]
+__all__ = ["production", "runtime", "sandbox"]
 
 
 def chats(app: str, count: int = 3, **note: Any) -> list[Push]:
@@ -84,16 +82,12 @@ class Two:
         before, lines = self._counts(), len(self.production.simulator.record.lines())
         general = batch_of(batch) if isinstance(batch, AlikeBatch) else batch
         pushes = general.pushes
-        with self.runtime.redis.pipeline(transaction=True) as pipe:
-            self.runtime.lane_queues.put(pipe, [as_new(general, Urgency.CHAT, encode(batch))])
-            pipe.execute()
+        queue(self.runtime, [batch])
         self.fleet.work()
         rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
         keys = self.runtime.keys
-        numbers = [
-            self.runtime.redis.hgetall(keys.badges(app, user))
-            for user in sorted({target.user for push in pushes for target in push.targets})
-        ]
+        users = sorted({target.user for push in pushes for target in push.targets})
+        numbers = [self.runtime.redis.hgetall(keys.badges(app, user)) for user in users]
         left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         assert not left, "what was taken is forgotten with the entry"
         requests = sorted(self.production.simulator.record.lines()[lines:], key=str)
@@ -112,29 +106,16 @@ class Two:
             "pushfleet_vendor_requests_total",
             "pushfleet_stored_to_accepted_seconds_count",
         ):
+            collected = REGISTRY.collect()
             found.append(
-                sum(
-                    one.value
-                    for metric in REGISTRY.collect()
-                    for one in metric.samples
-                    if one.name == name
-                )
+                sum(one.value for metric in collected for one in metric.samples if one.name == name)
             )
         return found
 
     def agree(
         self, pushes: Callable[[str], Sequence[Push]], ways: Callable[[list[Any]], bool] = bool
     ) -> list[Any]:
-        return self.agree_on(
-            lambda app: Batch(
-                app=app,
-                vendor=Vendor.APNS,
-                business_id="ios",
-                pushes=tuple(pushes(app)),
-                by_entry=True,
-            ),
-            ways,
-        )
+        return self.agree_on(lambda app: packed(pushes(app), "ios", Vendor.APNS, app), ways)
 
     def agree_on(
         self, batch: Callable[[str], Batch | AlikeBatch], ways: Callable[[list[Any]], bool] = bool
@@ -264,12 +245,7 @@ def told(runtime: Runtime, word: str) -> tuple[list[Any], list[Any]]:
     """Rows and numbers of `odd_chats`; one of the first lane's was recalled."""
     fleet = Fleet(runtime, word)
     runtime.marks.recall(fleet.apps[0], "c2c:ann", "m1")
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        for number, app in enumerate(fleet.apps):
-            for one in odd_chats(number, app):
-                new = as_new(batch_of(one), Urgency.CHAT, encode(one))
-                runtime.lane_queues.put(pipe, [new])
-        pipe.execute()
+    queue(runtime, [one for n, app in enumerate(fleet.apps) for one in odd_chats(n, app)])
     fleet.work()
     assert not list(runtime.redis.scan_iter(match=f"{runtime.keys.prefix}:*taken:*"))
     numbers = [runtime.redis.hget(runtime.keys.badges(app, "u0"), "d:n") for app in fleet.apps]
@@ -322,12 +298,7 @@ def test_a_round_whose_claims_do_not_fit_its_pushes_keeps_no_other_from_being_se
     monkeypatch.setattr(JointRounds, "_opened", given_up)
     monkeypatch.setattr(packed_rounds, "_requests", lambda *_: None)
     monkeypatch.setattr(packed_rounds, "claims_of", one_short)
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        for app in fleet.apps:
-            batch = alike(app, ["a", "b"])
-            new = as_new(batch_of(batch), Urgency.CHAT, encode(batch))
-            runtime.lane_queues.put(pipe, [new])
-        pipe.execute()
+    queue(runtime, [alike(app, ["a", "b"]) for app in fleet.apps])
     fleet.work()
     assert len(asked) > 1
     assert kept == [set()], "its pushes' ids are other pushes' in a moment"
@@ -346,8 +317,7 @@ def page(app: str, count: int, **note: Any) -> Batch:
         )
         for n in range(count)
     ]
-    pushes = (Push(note=made.note, targets=tuple(targets)),)
-    return Batch(app=app, vendor=Vendor.APNS, business_id="ios", pushes=pushes, by_entry=True)
+    return packed([Push(note=made.note, targets=tuple(targets))], "ios", Vendor.APNS, app)
 
 
 @pytest.mark.parametrize("words", ["hi", 'a "quoted" line\n', "会议", "x" * 5_000, "%s 100%"])
@@ -405,12 +375,7 @@ def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) ->
 
     for app in two.fleet.apps[:2]:
         lines = len(two.production.simulator.record.lines())
-        batches = [alike(app, ["a", "b", "c"]), alike(app, ["d"], title="")]
-        with runtime.redis.pipeline(transaction=True) as pipe:
-            runtime.lane_queues.put(
-                pipe, [as_new(batch_of(one), Urgency.CHAT, encode(one)) for one in batches]
-            )
-            pipe.execute()
+        queue(runtime, [alike(app, ["a", "b", "c"]), alike(app, ["d"], title="")])
         two.fleet.drain(lambda app=app: len(rows_of(app)) == 4)  # type: ignore[misc]
         lane, keys = f"{app}:apns:ios", runtime.keys
         left = [
@@ -421,14 +386,9 @@ def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) ->
         assert not list(runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         numbers = [runtime.redis.hget(keys.badges(app, f"u{number}"), "d:n") for number in range(3)]
         rows = sorted((row[1], row[2], row[3].partition(",")[0], row[4]) for row in rows_of(app))
+        word = load.get(b"w")
         found.append(
-            (
-                rows,
-                left,
-                load.get(b"w"),
-                numbers,
-                len(two.production.simulator.record.lines()) - lines,
-            )
+            (rows, left, word, numbers, len(two.production.simulator.record.lines()) - lines)
         )
         two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
     assert found[0] == found[1]
@@ -471,16 +431,7 @@ def test_a_device_that_has_another_token_by_now(two: Two) -> None:
 def test_an_answer_that_says_come_later(two: Two) -> None:
     two.production.faults(status=503, status_share=0.5)  # type: ignore[no-untyped-call]
     for app in two.fleet.apps[:2]:
-        batch = Batch(
-            app=app,
-            vendor=Vendor.APNS,
-            business_id="ios",
-            pushes=tuple(chats(app, 4)),
-            by_entry=True,
-        )
-        with two.runtime.redis.pipeline(transaction=True) as pipe:
-            two.runtime.lane_queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
-            pipe.execute()
+        queue(two.runtime, [packed(chats(app, 4), "ios", Vendor.APNS, app)])
         two.fleet.drain(lambda: False)
         two.monkeypatch.setenv(usual.GENERAL_ONLY, "1")
     rows = two.fleet.rows()  # when a push goes again is left to chance
@@ -497,12 +448,7 @@ def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(
 ) -> None:
     fleet, tried = Fleet(runtime, space + "o"), usual.tried
     app = fleet.apps[0]
-    batches = [
-        Batch(
-            app=app, vendor=Vendor.APNS, business_id="ios", pushes=tuple(chats(app)), by_entry=True
-        )
-        for _ in range(2)
-    ]
+    batches = [packed(chats(app), "ios", Vendor.APNS, app) for _ in range(2)]
     holders = runtime.keys.lane_holders(f"{app}:apns:ios")
 
     def taken_over(works: Any, *more: Any) -> Delivered:
@@ -512,11 +458,7 @@ def test_an_entry_that_another_sender_took_over_meanwhile_is_not_written(
         return done
 
     monkeypatch.setattr(usual, "tried", taken_over)
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(
-            pipe, [as_new(batch, Urgency.CHAT, encode(batch)) for batch in batches]
-        )
-        pipe.execute()
+    queue(runtime, batches)
     fleet.drain(lambda: False)
     assert [row[2] for row in fleet.rows()] == ["accepted"] * 3, (
         "the other entry's rows are the other sender's"
@@ -571,10 +513,7 @@ def test_of_an_entry_longer_than_the_rate_nothing_is_taken_for_what_stays(
     app = fleet.apps[0]
     runtime.credentials.set_limits(app, "apns", "ios", {"rate": 5})
     runtime.catalog.changed()
-    batch = alike(app, ["hi"] * 60)
-    with runtime.redis.pipeline(transaction=True) as pipe:
-        runtime.lane_queues.put(pipe, [as_new(batch_of(batch), Urgency.CHAT, encode(batch))])
-        pipe.execute()
+    queue(runtime, [alike(app, ["hi"] * 60)])
 
     def dies(*_: Any) -> Any:
         raise SystemExit

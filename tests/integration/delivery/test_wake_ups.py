@@ -29,11 +29,9 @@ def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> 
     """Else the wake-up counts as ringing for two more seconds, nobody rings again, and what comes
     meanwhile lies there.
     """
-    streams, queue, stream = (
-        world.runtime.streams,
-        queue_of(DELIVERY, Vendor.MEIZU),
-        keys.send(Vendor.MEIZU, Urgency.CHAT),
-    )
+    streams = world.runtime.streams
+    queue = queue_of(DELIVERY, Vendor.MEIZU)
+    stream = keys.send(Vendor.MEIZU, Urgency.CHAT)
     finished: list[Entry] = []
 
     def handle(entries: Sequence[Entry]) -> None:
@@ -47,11 +45,8 @@ def test_a_wake_up_that_no_thread_had_time_for_silences_nobody(world: World) -> 
             assert not second.is_alive(), "no vendor takes two threads"
 
     handler = types.SimpleNamespace(handle=handle)
-    drain = StreamConsumer(
-        handler,
-        Policy(DELIVERY, {stream: 1}, Vendor.MEIZU),
-        stores_of(world.runtime, DELIVERY, Vendor.MEIZU),
-    )
+    policy = Policy(DELIVERY, {stream: 1}, Vendor.MEIZU)
+    drain = StreamConsumer(handler, policy, stores_of(world.runtime, DELIVERY, Vendor.MEIZU))
     world.runtime.redis.xadd(world.runtime.keys.stream(stream), {"b": b"x"})
     drain(lambda: False)
     assert len(finished) == 1

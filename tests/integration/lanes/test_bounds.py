@@ -10,21 +10,20 @@ from typing import Any
 
 import pytest
 
-from common.contracts import Batch, Push, encode
+from common.contracts import Push, encode
 from common.model import MessageClass, Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest
 from common.storage.lane_entries import LaneCommit, Taken
 from common.storage.lane_queues import LaneQueues
-from tests.integration.admission.conftest import own_url, secret_key, work
-from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
+from tests.integration.admission.conftest import work
+from tests.integration.delivery.conftest import World, chat
+from tests.queued import packed
 from tests.waiting import eventually
 from workers.delivery.work import PendingPush
 from workers.gate import lane_terms
 from workers.handlers import running_rounds
 from workers.handlers.lane_rounds import LaneRounds
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
 def of(urgency: Urgency, count: int, first: int) -> list[PendingPush]:
@@ -154,25 +153,16 @@ def test_what_an_earlier_release_left_in_streams_lots_and_the_delayed_set_is_sen
 ) -> None:
     redis, names = world.runtime.redis, world.runtime.keys
     works = [chat(number, urgency=Urgency.CHAT) for number in range(3)]
-    credential = world.lane.credential
+    business_id = world.lane.credential.business_id
     blobs = [
-        encode(
-            Batch(
-                app="demo",
-                vendor=Vendor.MEIZU,
-                business_id=credential.business_id,
-                pushes=(Push(note=w.note, targets=(w.target,)),),
-            )
-        )
+        encode(packed([Push(note=w.note, targets=(w.target,))], business_id, by_entry=False))
         for w in works
     ]
     number = b"%02d" % keys.OLD_STREAMS.index("send:meizu:chat")
     redis.xadd(names.stream("send:meizu:chat"), {"b": blobs[0]})
     redis.zadd(names.delayed, {number + os.urandom(8) + blobs[1]: int(time.time() * 1000) + 500})
-    redis.zadd(
-        names.parked(world.lane.id, "chat"),
-        {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000},
-    )
+    parked = names.parked(world.lane.id, "chat")
+    redis.zadd(parked, {number + os.urandom(8) + blobs[2]: int(time.time() * 1000) + 600_000})
     redis.sadd(names.parked_lanes, world.lane.id)
     world.turn(lambda: len(world.accepted()) == 3)
     world.turn(lambda: world.all_decided(works))
@@ -269,15 +259,5 @@ def test_who_takes_a_part_of_a_split_entry_at_once_sends_it(
 
 def claim_of(one: PendingPush, owner: str) -> ClaimRequest:
     note, target = one.note, one.target
-    return ClaimRequest(
-        note.app,
-        note.message_id,
-        target.user,
-        target.device,
-        target.push_id,
-        note.ts_ms,
-        owner,
-        1,
-        "s",
-        target.registered_ms,
-    )
+    whose = (note.app, note.message_id, target.user, target.device, target.push_id)
+    return ClaimRequest(*whose, note.ts_ms, owner, 1, "s", target.registered_ms)

@@ -15,12 +15,9 @@ from common.clock import now_ms
 from common.contracts import Batch, decode_batch, decode_messages
 from common.storage.claims import ClaimRequest, Claims, day_of
 from common.storage.streams import GROUP, Entry
-from tests.integration.admission.conftest import own_url, secret_key
-from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
+from tests.integration.delivery.conftest import World
 from workers.app import PRESENCE, ROUTING
 from workers.pipeline import Stages, presence_of, routing_of
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 pack = msgspec.msgpack.encode
 STREAM = "send:meizu:chat"
@@ -43,14 +40,8 @@ def batch(world: World, number: int) -> bytes:
     phone = [f"u{number}", "d", f"token-{number:04d}", push_id(number), "android"]
     target: list[Any] = [*phone, 1, [], None, None, 0]
     business_id = world.lane.credential.business_id
-    return pack(
-        {
-            "app": "demo",
-            "vendor": "meizu",
-            "business_id": business_id,
-            "pushes": [{"note": note, "targets": [target]}],
-        }
-    )
+    pushes = [{"note": note, "targets": [target]}]
+    return pack({"app": "demo", "vendor": "meizu", "business_id": business_id, "pushes": pushes})
 
 
 def push_id(number: int) -> str:
@@ -105,10 +96,8 @@ def test_lots_and_retries_are_emptied_in_their_order_and_counted_once(
     due = int(time.time() * 1000)
     for number in range(count):
         member = NUMBER + os.urandom(8) + batch(world, number)
-        redis.zadd(
-            names.delayed if number % 2 else names.parked(world.lane.id, "chat"),
-            {member: due + number},
-        )
+        entry = {member: due + number}
+        redis.zadd(names.delayed if number % 2 else names.parked(world.lane.id, "chat"), entry)
     redis.sadd(names.parked_lanes, world.lane.id)
     world.turn(lambda: len(world.accepted()) >= count, 40)
     world.turn(lambda: decisions(world, *range(count)) == ["accepted"] * count)
@@ -124,18 +113,13 @@ def message(number: int, user: str) -> dict[str, Any]:
         "event_id": f"e{number}-{user}",
         "type": "message.stored",
         "message_id": f"m{number}",
-    }
-    made |= {
         "ts_ms": now,
         "received_ms": now,
         "expires_at_ms": now + 600_000,
         "conversation": {"type": "c2c", "id": "ann"},
     }
-    return made | {
-        "sender": {"id": "ann"},
-        "recipients": [user],
-        "elements": [{"type": "text", "text": "hello"}],
-    }
+    elements = [{"type": "text", "text": "hello"}]
+    return made | {"sender": {"id": "ann"}, "recipients": [user], "elements": elements}
 
 
 def away_of(world: World, message: dict[str, Any]) -> dict[str, Any]:
@@ -155,21 +139,17 @@ def test_the_streams_of_presence_and_routing_are_drained(world: World) -> None:
     def drained() -> bool:
         for stage in (PRESENCE, ROUTING):
             stages.consumer(stage)(lambda: False)
+        accepted = len(world.accepted())
         return (
-            len(world.accepted()) == 1
-            and decided("nobody") == ["no_device"]
-            and decided("carl") == ["accepted"]
+            accepted == 1 and decided("nobody") == ["no_device"] and decided("carl") == ["accepted"]
         )
 
     def decided(user: str) -> list[str]:
         while world.writer.flush():
             pass
         with world.runtime.engine.connect() as connection:
-            return list(
-                connection.execute(
-                    text('SELECT decision FROM ledger_all WHERE "user" = :u'), {"u": user}
-                ).scalars()
-            )
+            query = text('SELECT decision FROM ledger_all WHERE "user" = :u')
+            return list(connection.execute(query, {"u": user}).scalars())
 
     world.turn(drained)
 
@@ -205,9 +185,8 @@ def test_what_a_reader_of_the_earlier_release_may_do_as_well_is_claimed_by_its_i
 def test_presence_hands_the_mark_on_of_what_it_is_the_first_to_read(
     world: World, deliveries: int, single: bool
 ) -> None:
-    stranger = message(1, "nobody") | {
-        "single": True
-    }  # without a device: looked at once more in a moment
+    # without a device: looked at once more in a moment
+    stranger = message(1, "nobody") | {"single": True}
     commit = presence_of(world.runtime).handle(
         [Entry("presence:group", b"1-1", pack([stranger]), deliveries)]
     )

@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from common.model import Urgency
-from tests.integration.admission.conftest import own_url, secret_key
-from tests.integration.delivery.conftest import World, chat, lane, meizu, runtime, world
+from tests.integration.delivery.conftest import World, chat
 from workers.runtime import Runtime
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
 @pytest.fixture

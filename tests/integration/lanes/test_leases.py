@@ -104,10 +104,8 @@ def test_a_lane_at_its_rate_reaches_it_and_is_never_over(
 ) -> None:
     clock, chance = Clock(), random.Random(rate)
     queues, sent = LaneQueues(redis_client, Keys(f"push{space}")), list[float]()
-    fleet = [
-        Sender(queues, clock, terms_of(rate), lambda: chance.random() * 0.01)
-        for _ in range(senders)
-    ]
+    numbers = range(senders)
+    fleet = [Sender(queues, clock, terms_of(rate), lambda: chance.random() * 0.01) for _ in numbers]
     began, step = clock.now, 0.001 if rate < 1_000 else 0.0005
     while clock.now < began + 12:
         for sender in fleet:
@@ -167,11 +165,9 @@ def test_tokens_that_a_round_did_not_need_are_for_the_next(
     """Also of a lane's queue in another shard, on the same server or on one of its own; not where
     another has tokens behind them.
     """
-    home, shard, now = (
-        LaneQueues(redis_client, Keys(f"push{space}")),
-        Keys(f"push{space}:1"),
-        1_767_150_000.0,
-    )
+    home = LaneQueues(redis_client, Keys(f"push{space}"))
+    shard = Keys(f"push{space}:1")
+    now = 1_767_150_000.0
     queues = {
         "alone": home,
         "together": LaneQueues(redis_client, shard, shared=home.keys),

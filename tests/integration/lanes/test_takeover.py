@@ -10,16 +10,14 @@ import pytest
 
 from common.contracts import decode_batch
 from common.model import Decision, MessageClass, Urgency, Vendor
-from tests.integration.admission.conftest import own_url, secret_key, work
-from tests.integration.delivery.conftest import World, lane, meizu, runtime, world
+from tests.integration.admission.conftest import work
+from tests.integration.delivery.conftest import World
 from workers.app import DELIVERY
 from workers.delivery import batching, sending
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.round_writes import RoundWriter
 from workers.pipeline import Stages
-
-__all__ = ["lane", "meizu", "own_url", "runtime", "secret_key", "world"]
 
 
 def chats(count: int, first: int = 1) -> list[PendingPush]:
@@ -42,10 +40,8 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
     world.runtime.lane_queues.lease_ms = 300
 
     def arm(when: str) -> threading.Event:
-        died, place = (
-            threading.Event(),
-            {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when],
-        )
+        died = threading.Event()
+        place = {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when]
         was: Any = getattr(*place)
 
         def once(*args: Any) -> Any:

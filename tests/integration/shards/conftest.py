@@ -7,11 +7,9 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from common.config import Settings
@@ -19,8 +17,7 @@ from common.model import Urgency, Vendor
 from common.storage.migrations import migrate
 from common.storage.tenants import Tenant
 from tests.builders import core_event, device_of, stored_credential
-from tests.integration.admission.conftest import own_url, secret_key
-from tests.integration.delivery.conftest import brief_slices
+from tests.integration.delivery.conftest import brief_slices, meizu
 from tests.integration.simulators.running import Running
 from tests.waiting import eventually
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -32,14 +29,7 @@ from workers.pipeline import Stages
 from workers.runtime import Runtime
 from workers.shards import any_left, backlog
 
-__all__ = ["brief_slices", "own_url", "secret_key"]
-
-
-@pytest.fixture
-def meizu(tmp_path: Path) -> Iterator[Running]:
-    with Running("meizu", tmp_path) as running:
-        running.door("limits", per_second=0)
-        yield running
+__all__ = ["brief_slices", "meizu"]
 
 
 def token_of(user: str) -> str:
@@ -66,10 +56,8 @@ class ShardedFleet:
     def _made(self) -> None:
         runtime = self.runtime
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
-        self.timers, self.writers = (
-            [ShardTimers(runtime)],
-            [LedgerWriter(runtime, shards=runtime.shards)],
-        )
+        self.timers = [ShardTimers(runtime)]
+        self.writers = [LedgerWriter(runtime, shards=runtime.shards)]
         self.recalls = [Recalls(one) for one in runtime.shards]
 
     def reopened(self, shards: int) -> None:
@@ -123,21 +111,14 @@ class ShardedFleet:
             "sender": {"id": "boss"},
             "recipients": [user],
         }
-        return self.event(
-            "message.stored",
-            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
-        )
+        elements = [{"type": "text", "text": f"hello {message_id}"}]
+        return self.event("message.stored", {**data, "elements": elements, **more})
 
     def group(self, group: str, message_id: str, **more: Any) -> dict[str, Any]:
-        data = {
-            "message_id": message_id,
-            "conversation": {"type": "group", "id": group},
-            "sender": {"id": "boss"},
-        }
-        return self.event(
-            "message.stored",
-            {**data, "elements": [{"type": "text", "text": f"hello {message_id}"}], **more},
-        )
+        conversation = {"type": "group", "id": group}
+        data = {"message_id": message_id, "conversation": conversation, "sender": {"id": "boss"}}
+        elements = [{"type": "text", "text": f"hello {message_id}"}]
+        return self.event("message.stored", {**data, "elements": elements, **more})
 
     def members(self, group: str, users: Sequence[str]) -> None:
         self.runtime.core.sadd(
@@ -217,22 +198,11 @@ def _tokens(line: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(params=[4])
 def sharded(
-    request: pytest.FixtureRequest,
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    meizu: Running,
+    request: pytest.FixtureRequest, own_settings: Callable[..., Settings], meizu: Running
 ) -> Iterator[ShardedFleet]:
-    more = {
-        "ENDPOINT_MEIZU": meizu.base,
-        "CA_FILE": str(meizu.ca),
-        "RETRY_FIRST_S": "0.2",
-        "SEND_TIMEOUT_S": "10",
-    }
-    settings = dataclasses.replace(
-        settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more), shards=request.param
-    )
+    where = {"ENDPOINT_MEIZU": meizu.base, "CA_FILE": str(meizu.ca)}
+    wanted = own_settings(RETRY_FIRST_S="0.2", SEND_TIMEOUT_S="10", **where)
+    settings = dataclasses.replace(wanted, shards=request.param)
     fleet = ShardedFleet(Runtime(settings, role="test"), meizu)
     yield fleet
     fleet.runtime.close()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from common.config import Settings
 from common.model import Vendor
@@ -67,16 +66,9 @@ class Iphones(ShardedFleet):
 
 
 @pytest.fixture
-def iphones(
-    redis_client: redis.Redis,
-    settings_with: Callable[..., Settings],
-    own_url: str,
-    secret_key: str,
-    apns: Apns,
-) -> Iterator[Iphones]:
-    more = {"ENDPOINT_APNS_PRODUCTION": apns.base, "CA_FILE": str(apns.ca), "SHARDS": "4"}
-    settings = settings_with(DATABASE_URL=own_url, SECRET_KEYS=secret_key, **more)
-    fleet = Iphones(Runtime(settings, role="test"), apns)
+def iphones(own_settings: Callable[..., Settings], apns: Apns) -> Iterator[Iphones]:
+    where = {"ENDPOINT_APNS_PRODUCTION": apns.base, "CA_FILE": str(apns.ca), "SHARDS": "4"}
+    fleet = Iphones(Runtime(own_settings(**where), role="test"), apns)
     yield fleet
     fleet.runtime.close()
 
@@ -156,12 +148,8 @@ def test_entries_that_another_has_taken_meanwhile_are_left_to_it(
     expected = {("accepted",): len(PEOPLE) - len(theirs), (): len(theirs)}
     eventually(lambda: iphones.decisions("a") == expected, 30)
     lane = f"{iphones.app}:apns:ios"
-    assert [one.lane_queues.bytes_of([lane])[lane] > 0 for one in iphones.runtime.shards] == [
-        False,
-        False,
-        True,
-        False,
-    ]
+    found = [one.lane_queues.bytes_of([lane])[lane] > 0 for one in iphones.runtime.shards]
+    assert found == [False, False, True, False]
 
 
 def test_a_lane_at_its_rate_is_sent_at_its_rate(iphones: Iphones, rounds: list[int]) -> None:

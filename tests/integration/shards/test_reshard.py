@@ -95,11 +95,8 @@ def _entries(queue: Any, lane: str, urgency: str) -> tuple[list[str], list[bytes
 def _pushes(blob: bytes) -> list[tuple[str, str]]:
     from common.contracts import decode_batch
 
-    return [
-        (target.user, push.note.message_id)
-        for push in decode_batch(blob).pushes
-        for target in push.targets
-    ]
+    batch = decode_batch(blob)
+    return [(target.user, push.note.message_id) for push in batch.pushes for target in push.targets]
 
 
 def fill(fleet: ShardedFleet) -> None:
@@ -120,10 +117,9 @@ def fill(fleet: ShardedFleet) -> None:
         fleet.group("g", "g2"),
         *(fleet.chat(user, f"chat-{user}") for user in PEOPLE),
     )
+    conversation = {"type": "group", "id": "g"}
     fleet.publish(
-        fleet.event(
-            "message.recalled", {"message_id": "g2", "conversation": {"type": "group", "id": "g"}}
-        )
+        fleet.event("message.recalled", {"message_id": "g2", "conversation": conversation})
     )
     fleet.through(
         *(
@@ -155,12 +151,8 @@ def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless
         fleet.runtime.redis.scan_iter(match=f"{fleet.runtime.settings.prefix}:{{s[23]}}:*")
     )
     assert not leftover
-    fleet.take_in(
-        fleet.event(
-            "message.recalled",
-            {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}},
-        )
-    )
+    chat = {"message_id": f"chat-{PEOPLE[0]}", "conversation": {"type": "c2c", "id": "boss"}}
+    fleet.take_in(fleet.event("message.recalled", chat))
     for lane in LANES:
         fleet.pause(lane, False)
     fleet.all_sent()
@@ -185,9 +177,8 @@ def test_a_sender_that_died_counts_once_however_often_it_is_ended(
         fleet.through(fleet.chat(user, f"h-{user}"))
     lane = f"{fleet.app}:meizu:m1"
     terms = lane_terms(fleet.runtime.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "m1"])
-    (taken,) = fleet.runtime.lane_queues.take(
-        [(lane, Urgency.CHAT, terms, 100)], 15.0
-    )  # and its sender dies
+    # and its sender dies
+    (taken,) = fleet.runtime.lane_queues.take([(lane, Urgency.CHAT, terms, 100)], 15.0)
     assert len(taken.entries) == len(PEOPLE)
     assert move(fleet, 1, 4) >= 6
     fleet.reopened(4)
@@ -233,11 +224,8 @@ def _letter(fleet: ShardedFleet, user: str) -> str:
     """
     lane = f"{fleet.app}:meizu:m1"
     own = fleet.runtime.shards[shard_of(len(fleet.runtime.shards), fleet.app, user)]
-    blobs = [
-        blob
-        for blob in _entries(own.lane_queues, lane, "chat")[1]
-        if (user, f"c-{user}") in _pushes(blob)
-    ]
+    entries = _entries(own.lane_queues, lane, "chat")[1]
+    blobs = [blob for blob in entries if (user, f"c-{user}") in _pushes(blob)]
     assert len(blobs) == 1
     raw = fleet.runtime.vault.encrypt(blobs[0])
     told: dict[str, Any] = {

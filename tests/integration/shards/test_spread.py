@@ -76,6 +76,17 @@ def test_packed_events_of_many_people(sharded: ShardedFleet) -> None:
     }
 
 
+def test_a_bad_line_of_a_packed_entry_keeps_its_number(sharded: ShardedFleet) -> None:
+    """Though the entry's people are of several shards."""
+    fleet = sharded
+    lines = [fleet.chat(user, f"b-{user}") for user in PEOPLE]
+    lines[3] = {**lines[3], "ts": "yesterday"}
+    fleet.take_in(*lines, packed=True)
+    fleet.write()
+    (letter,) = fleet.runtime.dead_letters.listed("intake")
+    assert letter.entry_id.endswith("#3")
+
+
 def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: ShardedFleet) -> None:
     """The entry is of people of several shards, and is written anew at the stream's end."""
     fleet = peopled
@@ -223,6 +234,26 @@ def test_calls_and_groups_of_one_read_reach_all_their_people(peopled: ShardedFle
         assert sorted(fleet.rows(one)) == sorted(PEOPLE), one
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_call_rings_again_behind_its_end_wherever_they_are_worked_on(
+    peopled: ShardedFleet, packed: bool
+) -> None:
+    """All of one moment; its end is of another shard than its invitations."""
+    fleet, ts = peopled, now_ms()
+    told = list[tuple[str, dict[str, Any]]]()
+    for user in PEOPLE:
+        data = {"inviter": {"id": "boss"}, "invitees": [user], "timeout_s": 600}
+        for ends in (1, 2):
+            name = f"{user}-{ends}"
+            end: tuple[str, dict[str, Any]] = ("call.ended", {"call_id": name})
+            told += [end, ("call.invited", {"call_id": name, **data}), end][: ends + 1]
+    fleet.through(*({**fleet.event(*one), "ts": ts} for one in told), packed=packed)
+    fleet.all_sent()
+    for user in PEOPLE:
+        assert fleet.rows(f"{user}-1") == {user: ["accepted"]}
+        assert fleet.rows(f"{user}-2") == {user: ["call_ended"]}
+
+
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.through(fleet.group("nobody", "g0"))
@@ -245,10 +276,8 @@ def test_who_is_excluded_is_not_pushed(peopled: ShardedFleet) -> None:
     )
     crowd = [f"c{number}" for number in range(900)]  # of several pages
     fleet.members("crowd", crowd)
-    fleet.through(
-        fleet.group("crowd", "g5", exclude=crowd),
-        fleet.group("crowd", "g6", exclude=crowd, recipients=crowd),
-    )
+    first = fleet.group("crowd", "g5", exclude=crowd)
+    fleet.through(first, fleet.group("crowd", "g6", exclude=crowd, recipients=crowd))
     fleet.all_sent()
     for message_id in ("g1", "g2"):
         assert fleet.rows(message_id) == {user: ["accepted"] for user in PEOPLE[1::2]}
@@ -290,10 +319,9 @@ def test_a_recall_reaches_everybody_who_saw_it(peopled: ShardedFleet) -> None:
     fleet.through(fleet.group("g", "g1"))
     fleet.all_sent()
     fleet.write()
+    conversation = {"type": "group", "id": "g"}
     fleet.take_in(
-        fleet.event(
-            "message.recalled", {"message_id": "g1", "conversation": {"type": "group", "id": "g"}}
-        )
+        fleet.event("message.recalled", {"message_id": "g1", "conversation": conversation})
     )
 
     def withdrawn() -> bool:
@@ -365,11 +393,9 @@ def test_who_starves_in_another_shard_gets_its_turn(
     fleet.through(
         fleet.group("g", "g1") if kind == "group" else fleet.chat(user, "m1", push={"class": kind})
     )
-    lane, home, queues = (
-        f"{fleet.app}:meizu:slow",
-        fleet.runtime,
-        fleet.runtime.shards[3].lane_queues,
-    )
+    lane = f"{fleet.app}:meizu:slow"
+    home = fleet.runtime
+    queues = fleet.runtime.shards[3].lane_queues
     terms = lane_terms(home.catalog.fresh().lanes[fleet.app, Vendor.MEIZU, "slow"])
 
     def take() -> str:
@@ -563,11 +589,8 @@ def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(
     fleet.take_in(*(fleet.chat(user, f"b-{user}") for user in PEOPLE))
     root = fleet.runtime.settings.key_root
     named = [(one, name) for one in fleet.runtime.shards for name in own_names(one)]
-    kept = {
-        name
-        for name in fleet.runtime.redis.scan_iter(match=f"{root}:*")
-        if b":queue:" in name or b":badge:" in name or b":ev:" in name
-    }
+    names = fleet.runtime.redis.scan_iter(match=f"{root}:*")
+    kept = {name for name in names if b":queue:" in name or b":badge:" in name or b":ev:" in name}
     assert kept
     assert kept <= {name for _, name in named}
     assert len({name for _, name in named}) == len(named)

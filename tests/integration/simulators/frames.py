@@ -53,12 +53,8 @@ class Client:
         self, path: str, headers, body: bytes = BODY, method: str = "POST", end: bool = True
     ) -> int:
         stream = self.h2.get_next_available_stream_id()
-        pseudo = [
-            (":method", method),
-            (":path", path),
-            (":scheme", "https"),
-            (":authority", "localhost"),
-        ]
+        authority = (":authority", "localhost")
+        pseudo = [(":method", method), (":path", path), (":scheme", "https"), authority]
         self.h2.send_headers(stream, [*pseudo, *headers], end_stream=end and not body)
         if body:
             self.h2.send_data(stream, body, end_stream=end)

@@ -132,30 +132,19 @@ def by_curl(
     for name, value in settings.items():
         curl.setopt(getattr(pycurl, name), value)
     curl.perform()
-    return (
-        curl.getinfo(pycurl.RESPONSE_CODE),
-        curl.getinfo(pycurl.INFO_HTTP_VERSION),
-        got,
-        out.getvalue(),
-    )
+    status = curl.getinfo(pycurl.RESPONSE_CODE)
+    return (status, curl.getinfo(pycurl.INFO_HTTP_VERSION), got, out.getvalue())
 
 
 def apns_headers(kid: str) -> list:
-    return [
-        f"authorization: bearer {keys.provider_token(KEY, kid=kid)}",
-        f"apns-topic: {TOPIC}",
-        f"apns-id: {uuid.uuid4()}",
-    ]
+    bearer = f"authorization: bearer {keys.provider_token(KEY, kid=kid)}"
+    return [bearer, f"apns-topic: {TOPIC}", f"apns-id: {uuid.uuid4()}"]
 
 
 def test_libcurl_speaks_http2_with_apns(apns):
     headers = apns_headers("PYCURL1234")
-    answer = by_curl(
-        apns.ca_file,
-        f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}",
-        headers,
-        json.dumps(ALERT).encode(),
-    )
+    url = f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}"
+    answer = by_curl(apns.ca_file, url, headers, json.dumps(ALERT).encode())
     assert answer[:2] == (200, pycurl.CURL_HTTP_VERSION_2)
     assert f"apns-id: {answer[2]['apns-id']}" == headers[2]
 
@@ -193,12 +182,8 @@ def prepared(apns, jwt: str, push_id: str) -> pycurl.Curl:
         "PIPEWAIT": 1,
         "POSTFIELDS": body,
     }
-    for name, value in {
-        **options,
-        "HTTPHEADER": headers,
-        "WRITEFUNCTION": lambda _: None,
-        "TIMEOUT": 15,
-    }.items():
+    given = {**options, "HTTPHEADER": headers, "WRITEFUNCTION": lambda _: None, "TIMEOUT": 15}
+    for name, value in given.items():
         handle.setopt(getattr(pycurl, name), value)
     return handle
 
@@ -207,22 +192,13 @@ def test_a_resumed_tls_session_still_shows_its_certificate(apns, tmp_path):
     certificate, key = keys.push_certificate()
     (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     (tmp_path / "key.pem").write_text(keys.pem_of(key))
-    pair = {
-        "SSLCERT": str(tmp_path / "cert.pem"),
-        "SSLKEY": str(tmp_path / "key.pem"),
-        "FORBID_REUSE": 1,
-    }
+    cert = str(tmp_path / "cert.pem")
+    pair = {"SSLCERT": cert, "SSLKEY": str(tmp_path / "key.pem"), "FORBID_REUSE": 1}
     handle, ids = pycurl.Curl(), [str(uuid.uuid4()) for _ in range(3)]
     for push_id in ids:
         url = f"{apns.endpoints['APNS_SANDBOX']}/3/device/{token()}"
-        answer = by_curl(
-            apns.ca_file,
-            url,
-            [f"apns-id: {push_id}"],
-            json.dumps(ALERT).encode(),
-            handle=handle,
-            **pair,
-        )
+        body = json.dumps(ALERT).encode()
+        answer = by_curl(apns.ca_file, url, [f"apns-id: {push_id}"], body, handle=handle, **pair)
         assert answer[0] == 200
     lines = [line for line in apns.lines(account="a11ce") if line["id"] in ids]
     assert len({line["connection"] for line in lines}) == 3
@@ -230,10 +206,8 @@ def test_a_resumed_tls_session_still_shows_its_certificate(apns, tmp_path):
 
 def test_the_curl_of_the_shell_asks_the_side_door_over_tls_and_in_plain_text(apns):
     url = apns.endpoints["APNS_PRODUCTION"]
-    for command in (
-        ["--cacert", apns.ca_file, f"{url}/_sim/stats"],
-        [f"{url.replace('https', 'http')}/_sim/stats"],
-    ):
+    secure = ["--cacert", apns.ca_file, f"{url}/_sim/stats"]
+    for command in (secure, [f"{url.replace('https', 'http')}/_sim/stats"]):
         done = subprocess.run(
             ["curl", "-sS", "--max-time", "10", *command], capture_output=True, check=True
         )
@@ -259,23 +233,16 @@ def firebase(fcm, monkeypatch):
     are untouched.
     """
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", fcm.ca_file)
-    monkeypatch.setattr(
-        messaging._MessagingService,
-        "FCM_URL",
-        f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send",
-    )
+    url = f"{fcm.endpoints['FCM']}/v1/projects/{{0}}/messages:send"
+    monkeypatch.setattr(messaging._MessagingService, "FCM_URL", url)
     key, email = (keys.rsa_key(), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com")
-    fcm.tell(
-        "accounts",
-        {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},
-    )
+    pem = keys.public_pem(key)
+    fcm.tell("accounts", {"client_email": email, "public_key_pem": pem, "project_id": "demo"})
     account = {
         "type": "service_account",
         "project_id": "demo",
         "private_key_id": "0",
         "client_email": email,
-    }
-    account |= {
         "private_key": keys.pem_of(key),
         "token_uri": f"{fcm.endpoints['GOOGLE_OAUTH']}/token",
     }
@@ -293,11 +260,9 @@ def message(target: str, **more) -> messaging.Message:
 
 
 def test_firebase_admin_sends_what_the_record_then_shows(fcm, firebase):
+    notification = messaging.AndroidNotification(tag="m-1", channel_id="im_message")
     android = messaging.AndroidConfig(
-        ttl=3600,
-        priority="high",
-        collapse_key="im",
-        notification=messaging.AndroidNotification(tag="m-1", channel_id="im_message"),
+        ttl=3600, priority="high", collapse_key="im", notification=notification
     )
     name = messaging.send(
         message("device-1", data={"push_id": "p1"}, android=android), app=firebase

@@ -25,20 +25,14 @@ ROOT = Path(__file__).parents[3]
 @contextmanager
 def started(*arguments: str, lines: int):
     """(process, its ready lines by vendor)"""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulators", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    argv = [sys.executable, "-m", "simulators", *arguments]
+    process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        yield (
-            process,
-            {
-                one["vendor"]: one
-                for one in (json.loads(present(process.stdout).readline()) for _ in range(lines))
-            },
-        )
+        told = {
+            one["vendor"]: one
+            for one in (json.loads(present(process.stdout).readline()) for _ in range(lines))
+        }
+        yield (process, told)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -66,10 +60,8 @@ def free_run(count: int) -> int:
 
 def test_two_vendors_are_two_processes_on_consecutive_ports_with_one_ca(tmp_path):
     first = free_run(3)
-    with started("apns", "fcm", "--port", str(first), "--dir", str(tmp_path), lines=2) as (
-        parent,
-        told,
-    ):
+    running = started("apns", "fcm", "--port", str(first), "--dir", str(tmp_path), lines=2)
+    with running as (parent, told):
         assert len({parent.pid, told["apns"]["pid"], told["fcm"]["pid"]}) == 3
         urls = {**told["apns"]["endpoints"], **told["fcm"]["endpoints"]}
         at = [f"https://127.0.0.1:{first + offset}" for offset in range(3)]

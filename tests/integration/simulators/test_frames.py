@@ -31,11 +31,8 @@ def token() -> str:
 def push(client: Client, device: str | None = None, **more) -> tuple[int, str]:
     """(stream, push id)"""
     push_id = str(uuid.uuid4())
-    headers = [
-        ("authorization", f"bearer {JWT}"),
-        ("apns-topic", "com.example.chat"),
-        ("apns-id", push_id),
-    ]
+    bearer = ("authorization", f"bearer {JWT}")
+    headers = [bearer, ("apns-topic", "com.example.chat"), ("apns-id", push_id)]
     return client.ask(
         f"/3/device/{device or token()}", [*headers, *more.pop("headers", [])], **more
     ), push_id
@@ -288,10 +285,8 @@ def test_down_refuses_connections_and_ends_those_there_are_but_the_side_door_ope
 
 def test_an_apns_call_over_http1_is_told_to_speak_http2(apns):
     context = ssl.create_default_context(cafile=apns.ca_file)
-    raw = context.wrap_socket(
-        socket.create_connection(("127.0.0.1", apns.port("APNS_SANDBOX"))),
-        server_hostname="localhost",
-    )
+    address = ("127.0.0.1", apns.port("APNS_SANDBOX"))
+    raw = context.wrap_socket(socket.create_connection(address), server_hostname="localhost")
     raw.sendall(b"POST /3/device/aa HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
     assert raw.recv(100).startswith(b"HTTP/1.1 505 ")
     raw.close()

@@ -88,13 +88,10 @@ def test_more_pipelined_requests_than_wait_at_once_are_all_answered(plain):
 
 def test_a_chunked_body_is_put_together(plain):
     body = form("CHUNKED")
-    chunks = (
-        b"".join(
-            b"%x\r\n%s\r\n" % (len(body[n : n + 7]), body[n : n + 7])
-            for n in range(0, len(body), 7)
-        )
-        + b"0\r\n\r\n"
+    parts = b"".join(
+        b"%x\r\n%s\r\n" % (len(body[n : n + 7]), body[n : n + 7]) for n in range(0, len(body), 7)
     )
+    chunks = parts + b"0\r\n\r\n"
     assert b'"code":"200"' in raw(
         plain, head(extra="Transfer-Encoding: chunked\r\nConnection: close\r\n") + chunks
     )

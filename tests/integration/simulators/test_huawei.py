@@ -37,11 +37,9 @@ huawei, client, access = fixtures_of("huawei", HuaweiClient, HuaweiClient.access
 
 
 def test_the_receipts_signature_has_both_forms_of_the_key():
-    secret, user, stamp = (
-        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-        "push-receipt",
-        "1700000000000",
-    )
+    secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    user = "push-receipt"
+    stamp = "1700000000000"
     nonce = "a07bfa17-6d82-4b53-a9a2-07cfef5ceef1"
     assert base64.b64decode(secret) == bytes(range(32))
     assert len(stamp + nonce + user) == 61
@@ -254,11 +252,8 @@ def test_v3_needs_its_push_type_and_other_types_their_own_payload(huawei, client
 
 
 def test_an_in_app_call_needs_its_right(huawei, client):
-    call = {
-        "payload": {"extraData": "{}"},
-        "target": {"token": ["T1", "T2"]},
-        "pushOptions": {"ttl": 30},
-    }
+    target = {"token": ["T1", "T2"]}
+    call = {"payload": {"extraData": "{}"}, "target": target, "pushOptions": {"ttl": 30}}
     huawei.door("accounts", account="700001", rights=["harmony.im"])
     answer = client.v3(call, make_jwt(KEY), push_type="10")[1]
     assert answer["code"] == "80300007"

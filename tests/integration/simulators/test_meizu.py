@@ -33,12 +33,8 @@ def test_each_refusal_of_a_signature(meizu, client):
     assert client.call("varnished/pushByPushId", fields)["code"] == "200"
     for signed in ("", "0" * 31, "F" * 32):
         assert client.call("varnished/pushByPushId", fields, signed=signed)["code"] == "1006"
-    for app_id, code in (
-        ("999001", "1006"),
-        ("wrong-1", "1006"),
-        ("abc", "110000"),
-        ("", "110004"),
-    ):
+    cases = (("999001", "1006"), ("wrong-1", "1006"), ("abc", "110000"), ("", "110004"))
+    for app_id, code in cases:
         assert client.call("varnished/pushByPushId", {**fields, "appId": app_id})["code"] == code
     meizu.door("accounts", account="110001", secret=SECRET)
     assert client.call("varnished/pushByPushId", fields)["code"] == "200"
@@ -99,12 +95,8 @@ def test_what_is_missing_or_too_much(meizu, client):
     assert client.push(MESSAGE, *[f"T{n}" for n in range(101)])["code"] == "1005"
     found = client.push(MESSAGE, "A", restrictedPackageNames=",".join(["a.b"] * 51))["code"]
     assert found == "1005"
-    meizu.door(
-        "accounts",
-        account="110001",
-        package="com.example.im",
-        callbacks=["https://push.example.com/cb/meizu"],
-    )
+    callbacks = ["https://push.example.com/cb/meizu"]
+    meizu.door("accounts", account="110001", package="com.example.im", callbacks=callbacks)
     assert client.push(MESSAGE, "A", restrictedPackageNames="com.other")["code"] == "110031"
     assert client.push(MESSAGE, "A", restrictedPackageNames="com.example.im")["code"] == "200"
     seen = client.push(changed(MESSAGE, "extra/callback", "https://example.com/other"), "A")["code"]
@@ -173,20 +165,14 @@ def test_a_task_is_made_once_and_pushed_often(meizu, client):
     assert (value["targetNo"], value["pushedNo"]) == (2, 1)
     assert client.call("pushTask/cancel", {"pushType": "0", "taskId": task})["code"] == "200"
     assert client.call("task/varnished/pushByPushId", fields)["code"] == "110032"
-    assert (
-        client.call("pushTask/getTaskId", {"pushType": "1", "messageJson": MEIZU_MESSAGE})["code"]
-        == "110053"
-    )
+    form = {"pushType": "1", "messageJson": MEIZU_MESSAGE}
+    assert client.call("pushTask/getTaskId", form)["code"] == "110053"
     daily = client.call(
         "statistics/dailyPushStatics", {"startTime": "20260101", "endTime": "20260102"}, "GET"
     )
     assert daily["value"][0]["pushedNo"] == 2
-    assert (
-        client.call(
-            "statistics/dailyPushStatics", {"startTime": "x", "endTime": "20260102"}, "GET"
-        )["code"]
-        == "500"
-    )
+    span = {"startTime": "x", "endTime": "20260102"}
+    assert client.call("statistics/dailyPushStatics", span, "GET")["code"] == "500"
 
 
 def test_receipts_are_keyed_by_message_and_type(meizu, client):

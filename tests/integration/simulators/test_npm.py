@@ -79,10 +79,8 @@ def test_it_understands_200_400_410_and_429(installed, apns, client):
     tokens = {prefix: token(prefix) for prefix in ("", "badd", "dead", "b05e")}
     before = int(time.time() * 1000)
     results = send(installed, apns, client, tokens.values())
-    seen = {
-        prefix: (results[one]["status"], results[one].get("reason"))
-        for prefix, one in tokens.items()
-    }
+    each = tokens.items()
+    seen = {prefix: (results[one]["status"], results[one].get("reason")) for prefix, one in each}
     assert seen == {
         "": (200, None),
         "badd": (400, "BadDeviceToken"),
@@ -117,10 +115,8 @@ FCM_REFUSALS = {
 def account(running):
     """A service account whose key the simulator knows; its token_uri stays Google's."""
     key, email = (keys.rsa_key(), f"{uuid.uuid4().hex}@demo.iam.gserviceaccount.com")
-    running["fcm"].tell(
-        "accounts",
-        {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"},
-    )
+    account = {"client_email": email, "public_key_pem": keys.public_pem(key), "project_id": "demo"}
+    running["fcm"].tell("accounts", account)
     return {
         "type": "service_account",
         "project_id": "demo",

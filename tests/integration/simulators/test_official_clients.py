@@ -53,11 +53,8 @@ def test_meizus_own_sdk_is_understood(running):
     answer = client.push(JAVA_SDK, "A", "dead-1", "quiet-1")
     found = (answer["code"], answer["value"])
     assert found == ("200", {"110002": ["dead-1"], "110010": ["quiet-1"]})
-    picture = changed(
-        changed(JAVA_SDK, "noticeBarInfo.noticeBarType", 1),
-        "noticeBarInfo.noticeBarImgUrl",
-        "https://a.example/1.png",
-    )
+    typed = changed(JAVA_SDK, "noticeBarInfo.noticeBarType", 1)
+    picture = changed(typed, "noticeBarInfo.noticeBarImgUrl", "https://a.example/1.png")
     assert client.push(picture, "B")["code"] == "200"
     assert client.push(changed(JAVA_SDK, "pushTimeInfo.offLine", False), "C")["code"] == "200"
     public = changed(JAVA_SDK, "noticeBarInfo.noticeMsgType", 0)
@@ -96,22 +93,14 @@ def test_vivos_own_sdk_names_no_app_in_a_list_call(running):
 
     def told(path, value):
         raw = json.dumps(value).encode()
-        return json.loads(
-            web.call("POST", path, raw, {"Content-Type": "application/json", "authToken": access})[
-                1
-            ]
-        )
+        headers = {"Content-Type": "application/json", "authToken": access}
+        return json.loads(web.call("POST", path, raw, headers)[1])
 
     task = told("/message/saveListPayload", body)["taskId"]
     sent = told("/message/pushToList", {"regIds": ["A", "B"], "taskId": task, "requestId": "r-2"})
     assert sent["result"] == 0
-    assert (
-        told(
-            "/message/pushToList",
-            {"appId": 7, "regIds": ["A", "B"], "taskId": task, "requestId": "r-3"},
-        )["result"]
-        == 10094
-    )
+    again = {"appId": 7, "regIds": ["A", "B"], "taskId": task, "requestId": "r-3"}
+    assert told("/message/pushToList", again)["result"] == 10094
     assert told("/message/send", {**body, "regId": "A"})["result"] == 0
     assert [told("/message/all", body)["result"] for _ in range(2)] == [0, 10254]
     assert told("/message/tagPush", {**body, "tagExpression": {"orTags": ["a"]}})["result"] == 0
@@ -133,20 +122,13 @@ def test_oppos_own_sdk_is_understood(running):
             web.call("POST", f"/server/v1/message/notification/{path}", raw, headers)[1]
         )
 
-    message = {
-        "target_type": 2,
-        "target_value": old,
-        "notification": {"title": "张三", "content": "文" * 200},
-    }
+    shown = {"title": "张三", "content": "文" * 200}
+    message = {"target_type": 2, "target_value": old, "notification": shown}
     assert told("unicast", message=json.dumps(message))["code"] == 0
     saved = told("save_message_content", style="3", title="新品", content="上架")
     assert saved["code"] == 0
-    assert (
-        told(
-            "broadcast", message_id=saved["data"]["message_id"], target_type="2", target_value=old
-        )["code"]
-        == 0
-    )
+    message_id = saved["data"]["message_id"]
+    assert told("broadcast", message_id=message_id, target_type="2", target_value=old)["code"] == 0
     assert told("broadcast", message_id=saved["data"]["message_id"], target_type="1")["code"] == 0
     wrong = {**message, "target_value": f"CN_{old}"}
     assert told("unicast", message=json.dumps(wrong))["code"] == 10000
@@ -158,10 +140,8 @@ def test_oppos_own_sdk_is_understood(running):
 @pytest.mark.parametrize("running", ["xiaomi"], indirect=True)
 def test_xiaomis_own_sdk_is_understood(running):
     web, client = Web(running.base, running.ca), XiaomiClient(running.base, running.ca)
-    headers = {
-        "Authorization": "key=EXAMPLE_APP_SECRET",
-        "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
-    }
+    kind = "application/x-www-form-urlencoded;charset=UTF-8"
+    headers = {"Authorization": "key=EXAMPLE_APP_SECRET", "Content-Type": kind}
 
     def told(method, path, form=None, names=()):
         pairs = [*(form or {}).items(), *names]
@@ -177,19 +157,12 @@ def test_xiaomis_own_sdk_is_understood(running):
         ("/v3/message/all", "x"),
     ):
         assert told("POST", path, {**bare, field: "anna"})["code"] == 0, path
-    for path in (
-        "/v1/stats/message/counters",
-        "/v1/trace/message/status",
-        "/v1/trace/messages/status",
-    ):
+    paths = ("/v1/stats/message/counters", "/v1/trace/message/status", "/v1/trace/messages/status")
+    for path in paths:
         assert told("GET", f"{path}?restricted_package_name=com.example.im")["code"] == 0, path
     packages = [("restricted_package_name", name) for name in ("com.example.im", "com.example.two")]
-    assert (
-        told("POST", "/v3/message/regid", without(CHAT, "restricted_package_name"), packages)[
-            "code"
-        ]
-        == 0
-    )
+    answer = told("POST", "/v3/message/regid", without(CHAT, "restricted_package_name"), packages)
+    assert answer["code"] == 0
     names = spaced("""
         ticker channel_name locale model app_version connpt small_icon_uri
         notification_style_button_left_name
@@ -209,11 +182,9 @@ def test_xiaomis_own_sdk_is_understood(running):
 def test_hpa_sends_with_its_own_defaults(tmp_path):
     """PyPI's hpa, unchanged: its token call is v2."""
     with Running("huawei", tmp_path, tls=False) as huawei:
+        token_server = f"{huawei.base}/oauth2/v2/token"
         hpa.initialize_app(
-            "100000007",
-            "s3cret",
-            token_server=f"{huawei.base}/oauth2/v2/token",
-            push_open_url=huawei.base,
+            "100000007", "s3cret", token_server=token_server, push_open_url=huawei.base
         )
         shown = messaging.AndroidNotification(
             title="张三",
@@ -234,11 +205,8 @@ def test_hpa_sends_with_its_own_defaults(tmp_path):
         dead = messaging.send_message(
             messaging.Message(android=android, token=["dead-1"]), app_id="100000007"
         )
-        dry = messaging.send_message(
-            messaging.Message(android=android, token=["live-2"]),
-            validate_only=True,
-            app_id="100000007",
-        )
+        message = messaging.Message(android=android, token=["live-2"])
+        dry = messaging.send_message(message, validate_only=True, app_id="100000007")
     found = [one.code for one in (good, mixed, dead, dry)]
     assert found == ["80000000", "80100000", "80300007", "80000000"]
     assert json.loads(mixed.reason)["illegal_tokens"] == ["dead-1"]

@@ -118,8 +118,6 @@ def test_bounds_are_inclusive(client, access):
         "sub_title": "x" * 10,
         "show_ttl": 86_400,
         "off_line_ttl": 9_999_999,
-    }
-    fields |= {
         "call_back_parameter": "x" * 100,
         "private_title_parameters": {"a": "b"},
         "private_content_parameters": '{"a":"b"}',
@@ -162,14 +160,8 @@ def test_tokens_fare_by_their_prefix(client, access, prefix, codes):
 
 
 def test_a_batch_has_one_entry_an_item(oppo, client, access):
-    tokens = [
-        regid(number=1),
-        "CN_xyz",
-        regid("dead"),
-        regid("fa11"),
-        regid("b05e"),
-        regid(number=2),
-    ]
+    good = regid(number=1)
+    tokens = [good, "CN_xyz", regid("dead"), regid("fa11"), regid("b05e"), regid(number=2)]
     messages = [to(token, app_message_id=f"m{n}") for n, token in enumerate(tokens)]
     messages[5] = to(tokens[5], title="")
     answer = client.batch(access, messages)
@@ -219,37 +211,27 @@ def test_broadcast_stores_a_body_and_names_refused_ids_by_code(oppo, client, acc
     assert [(line["token"], line["class"]) for line in oppo.lines] == [(tokens[0], "public")]
     found = client.call("message/notification/broadcast", {**where, "target_value": ""})["code"]
     assert found == 41
-    assert (
-        client.call(
-            "message/notification/broadcast", {**where, "message_id": "x", "target_value": "y"}
-        )["code"]
-        == 31
-    )
-    assert (
-        client.call(
-            "message/notification/save_message_content", {"auth_token": access, "title": "t"}
-        )["code"]
-        == 40
-    )
+    form = {**where, "message_id": "x", "target_value": "y"}
+    assert client.call("message/notification/broadcast", form)["code"] == 31
+    form = {"auth_token": access, "title": "t"}
+    assert client.call("message/notification/save_message_content", form)["code"] == 40
 
 
 def test_a_dead_id_of_the_right_form_is_told_by_receipt_and_feedback(oppo, client, access):
     with hook() as (url, wait):
         oppo.door("receipts", on=True)
         gone, alive = regid("d1ed"), regid(number=3)
-        messages = [
-            to(token, call_back_url=url, call_back_parameter="p")
-            for token in (gone, alive, regid("dead"))
-        ]
+        tokens = (gone, alive, regid("dead"))
+        messages = [to(token, call_back_url=url, call_back_parameter="p") for token in tokens]
         client.batch(access, messages)
         items = json.loads(wait()[0][2])
         found = [(item["registrationIds"], item["eventType"], item["param"]) for item in items]
         assert found == [(gone, "regid_invalid", "p"), (alive, "push_arrive", "p")]
         for n in range(3):
-            client.unicast(
-                access,
-                to(regid(number=4), call_back_url=url, category="NEWS", app_message_id=f"n{n}"),
+            message = to(
+                regid(number=4), call_back_url=url, category="NEWS", app_message_id=f"n{n}"
             )
+            client.unicast(access, message)
         assert json.loads(wait(4)[3][2])[0]["eventType"] == "user_daily_limit"
         listed = client.call("feedback/fetch_invalid_regidList", {"auth_token": access}, "GET")
         assert listed["data"] == {"registration_ids": [gone], "totalCount": 1}

@@ -65,12 +65,8 @@ def test_a_registered_secret_and_the_clock_are_verified(vivo, client):
     assert client.call("/message/auth", client.auth_body(-610_000))["result"] == 10207
     text = {name: str(value) for name, value in client.auth_body().items()}
     assert client.call("/message/auth", text)["result"] == 0
-    vivo.door(
-        "accounts",
-        account=100000123,
-        secret="11111111-2222",
-        app_key="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
-    )
+    app_key = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    vivo.door("accounts", account=100000123, secret="11111111-2222", app_key=app_key)
     assert client.call("/message/auth", client.auth_body())["result"] == 0
     vivo.door("accounts", account=100000123, secret="another")
     assert client.call("/message/auth", client.auth_body())["result"] == 10206
@@ -231,12 +227,8 @@ def test_operational_messages_have_hours_and_system_ones_have_none(vivo, client,
 def test_without_a_category_a_message_is_what_it_claims(vivo, client, access):
     assert client.send(changed(BODY, "category", DELETE), access)["result"] == 0
     assert client.send(changed(BODY, "classification", DELETE), access)["result"] == 0
-    assert (
-        client.send(changed(changed(NEWS, "category", DELETE), "classification", DELETE), access)[
-            "result"
-        ]
-        == 0
-    )
+    bare = changed(changed(NEWS, "category", DELETE), "classification", DELETE)
+    assert client.send(bare, access)["result"] == 0
     assert [line["class"] for line in vivo.lines] == ["private", "private", "public"]
 
 
@@ -279,12 +271,8 @@ def test_receipts_are_keyed_by_task(vivo, client, access):
         extra = {"callback": url, "callback.param": "d=7f3a9c"}
         task = client.send({**BODY, "extra": extra}, access)["taskId"]
         told = json.loads(wait()[0][2])[task]
-        assert {
-            "param": "d=7f3a9c",
-            "targets": BODY["regId"],
-            "ackType": "0",
-            "subStatus": "0",
-        }.items() <= told.items()
+        expected = {"param": "d=7f3a9c", "targets": BODY["regId"], "ackType": "0", "subStatus": "0"}
+        assert expected.items() <= told.items()
         client.send(changed(BODY, "extra", DELETE), access)
         vivo.door("receipts", on=True, url=url)
         for n in range(3):

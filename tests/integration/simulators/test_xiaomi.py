@@ -54,12 +54,8 @@ def test_each_refusal_of_a_secret(xiaomi, client):
     found = (answer["result"], answer["code"], answer["reason"])
     assert found == ("error", 21301, "Invalid application secret.")
     assert client.send(XIAOMI_FORM, secret="REGISTERED")["code"] == 0
-    assert (
-        client.send(
-            {**XIAOMI_FORM, "restricted_package_name": "com.other.im"}, secret="REGISTERED"
-        )["code"]
-        == 66108
-    )
+    form = {**XIAOMI_FORM, "restricted_package_name": "com.other.im"}
+    assert client.send(form, secret="REGISTERED")["code"] == 66108
     assert [line["account"] for line in xiaomi.lines] == ["com.example.im", "im"]
     assert "REGISTERED" not in xiaomi.simulator.record.path.read_text()
 
@@ -131,8 +127,6 @@ def test_bounds_are_inclusive_where_the_page_says_so(client):
         "description": "张" * 127,
         "payload": "x" * 4095,
         "time_to_live": "864000000",
-    }
-    form |= {
         "extra.callback": "https://example.com/" + "x" * 108,
         "extra.callback.param": "x" * 64,
         "extra.jobkey": "x" * 20,
@@ -143,22 +137,14 @@ def test_bounds_are_inclusive_where_the_page_says_so(client):
     found = client.send({**XIAOMI_FORM, "time_to_live": "86400001"})["code"]
     assert found == 10017, "a public message lives a day"
     assert client.send({**XIAOMI_FORM, "restricted_package_name": "com.a.b,com.c.d"})["code"] == 0
-    assert (
-        client.send(
-            {**XIAOMI_FORM, "restricted_package_name": "com.a.b,com.c.d"}, "/v2/message/regid"
-        )["code"]
-        == 22022
-    )
+    two = {**XIAOMI_FORM, "restricted_package_name": "com.a.b,com.c.d"}
+    assert client.send(two, "/v2/message/regid")["code"] == 22022
 
 
 def test_channels_and_templates_of_a_registered_account_are_known(xiaomi, client):
     channels = {"123456": "private", "7": "public"}
-    xiaomi.door(
-        "accounts",
-        account="com.example.im",
-        channels=channels,
-        templates={"T0001": ["sender", "text"]},
-    )
+    templates = {"T0001": ["sender", "text"]}
+    xiaomi.door("accounts", account="com.example.im", channels=channels, templates=templates)
     assert client.send(CHAT)["code"] == 0
     assert client.send(XIAOMI_FORM)["code"] == 10016, "a private channel without a template"
     assert client.send({**CHAT, "extra.channel_id": "8"})["code"] == 27001
@@ -257,20 +243,10 @@ def test_receipts_are_the_asked_for_kinds_only(xiaomi, client):
         client.send({**form, "extra.callback.type": "32"})
         shown = [one["targets"] for one in receipts(wait(3)[2][2].decode()).values()]
         assert shown == ["quiet-1"], "246 tells nothing at all"
-        client.send(
-            {
-                **without(XIAOMI_FORM, "extra.channel_id"),
-                "extra.callback": url,
-                "extra.callback.type": "128",
-            }
-        )
-        client.send(
-            {
-                **without(XIAOMI_FORM, "extra.channel_id"),
-                "extra.callback": url,
-                "extra.callback.type": "128",
-            }
-        )
+        plain = without(XIAOMI_FORM, "extra.channel_id")
+        client.send({**plain, "extra.callback": url, "extra.callback.type": "128"})
+        plain = without(XIAOMI_FORM, "extra.channel_id")
+        client.send({**plain, "extra.callback": url, "extra.callback.type": "128"})
         (over,) = receipts(wait(4)[3][2].decode()).values()
         assert (over["type"], set(over["extra"])) == (128, {"ack", "quota"})
 

@@ -3,13 +3,19 @@ requests as APNs gets them.
 """
 
 import collections
+import contextlib
+import shutil
+import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from simulators.simulator import ensure_ca, issue
+from tests.builders import present
 from tests.integration.transport import servers
 from workers.transport.aioapns import AioapnsTransport
 from workers.transport.curl import CurlTransport
@@ -17,6 +23,14 @@ from workers.transport.engine import Http2Transport
 from workers.wire import NoAnswer, Request, Route
 
 DEADLINE_S = 30.0
+#: Of tests whose server node runs.
+NODE = [
+    pytest.mark.npm,
+    pytest.mark.skipif(
+        shutil.which("node") is None,
+        reason="node is not installed: its http2 can't be the foreign server",
+    ),
+]
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +72,25 @@ def serve(certificate) -> Iterator[Callable]:
 
 
 @pytest.fixture
+def by_node(certificate) -> Iterator[Callable[..., str]]:
+    """by_node(script, *arguments) -> base URL of a started server."""
+    started = []
+
+    def start(script: str, *arguments: object) -> str:
+        file = Path(__file__).with_name(script)
+        argv = ["node", *map(str, (file, *certificate, *arguments))]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return f"https://localhost:{int(present(process.stdout).readline())}"
+
+    yield start
+    for process in started:
+        present(process.stdin).close()
+        process.wait(5)
+        present(process.stdout).close()
+
+
+@pytest.fixture
 def curl(ca) -> Iterator[CurlTransport]:
     transport = CurlTransport(ca)
     yield transport
@@ -88,6 +121,18 @@ def push(number: int, body: bytes = b'{"aps":{"alert":"hello"}}', **changes) -> 
 
 def pushes(count: int, first: int = 1) -> list[Request]:
     return [push(number) for number in range(first, first + count)]
+
+
+@contextlib.contextmanager
+def at_work(transport, where: Route) -> Iterator[list]:
+    """Five pushes are on their way inside; their answers, once it is left."""
+    answers: list = []
+    send = lambda: answers.extend(transport.send_many(where, pushes(5), 30))  # noqa: E731
+    thread = threading.Thread(target=send)
+    thread.start()
+    time.sleep(0.2)
+    yield answers
+    thread.join(60)
 
 
 def reasons(answers) -> collections.Counter:

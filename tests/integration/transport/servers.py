@@ -193,9 +193,8 @@ class H2Connection(asyncio.Protocol):
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=streams)
         self.h2.initiate_connection()
         if self.server.settings:
-            self.h2.update_settings(
-                self.server.settings
-            )  # in force once the client has agreed: h2 would punish what came before
+            # in force once the client has agreed: h2 would punish what came before
+            self.h2.update_settings(self.server.settings)
         self.flush()
         if self.server.greet:
             self.server.greet(self)
@@ -272,11 +271,8 @@ class H2Connection(asyncio.Protocol):
     def pump(self) -> None:
         for stream, rest in list(self.bodies.items()):
             while rest:
-                room = min(
-                    self.h2.local_flow_control_window(stream),
-                    self.h2.max_outbound_frame_size,
-                    len(rest),
-                )
+                window = self.h2.local_flow_control_window(stream)
+                room = min(window, self.h2.max_outbound_frame_size, len(rest))
                 if room <= 0:
                     break
                 self.h2.send_data(stream, bytes(rest[:room]), end_stream=room == len(rest))
@@ -398,10 +394,8 @@ class RawConnection(asyncio.Protocol):
         block = self.encoder.encode([(":status", str(status)), *(headers or {}).items()])
         size = max(-(-len(block) // pieces), 1)
         parts = [block[i : i + size] for i in range(0, len(block), size)]
-        frames: list[Frame] = [
-            HeadersFrame(stream, parts[0]),
-            *(ContinuationFrame(stream, part) for part in parts[1:]),
-        ]
+        head = HeadersFrame(stream, parts[0])
+        frames: list[Frame] = [head, *(ContinuationFrame(stream, part) for part in parts[1:])]
         if end:
             frames[0].flags.add("END_STREAM")
         frames[-1].flags.add("END_HEADERS")

@@ -13,7 +13,16 @@ import pytest
 
 from simulators.simulator import ensure_ca, issue
 from tests.chaos.proxy import ThreadedProxy
-from tests.integration.transport.conftest import Engine, both, push, pushes, reasons, route, warm
+from tests.integration.transport.conftest import (
+    Engine,
+    at_work,
+    both,
+    push,
+    pushes,
+    reasons,
+    route,
+    warm,
+)
 from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
 from tests.waiting import eventually
 from workers.transport import engine, loop
@@ -189,11 +198,8 @@ def test_an_endpoint_the_route_does_not_know_is_an_error(transport):
 @both()
 def test_a_header_that_would_become_two_is_not_sent_and_stops_nobody(serve, transport):
     server = serve(H2Server)
-    bad = [
-        push(1, headers={"apns-collapse-id": "a\r\nx-evil: 1"}),
-        push(2),
-        push(3, path="/3/device/a b"),
-    ]
+    headers = {"apns-collapse-id": "a\r\nx-evil: 1"}
+    bad = [push(1, headers=headers), push(2), push(3, path="/3/device/a b")]
     answers = transport.send_many(route(server.base), bad, 30)
     assert reasons(answers) == {("refused", False): 2, 200: 1}
     found = [isinstance(answer, NoAnswer) and answer.unsendable for answer in answers]
@@ -257,17 +263,11 @@ def test_renew_makes_new_connections_and_lets_the_old_ones_finish(serve, transpo
         ),
     )
     warm(transport, route(server.base))
-    got: dict[str, Any] = {}
-    thread = threading.Thread(
-        target=lambda: got.update(old=transport.send_many(route(server.base), pushes(5), 30))
-    )
-    thread.start()
-    time.sleep(0.15)
-    transport.renew("chat:apns:main:1")
-    transport.renew("a pool nobody knows")
-    new = transport.send_many(route(server.base), pushes(5, 11), 30)
-    thread.join(60)
-    assert {a.headers["by"] for a in got["old"]} == {"1"}
+    with at_work(transport, route(server.base)) as old:
+        transport.renew("chat:apns:main:1")
+        transport.renew("a pool nobody knows")
+        new = transport.send_many(route(server.base), pushes(5, 11), 30)
+    assert {a.headers["by"] for a in old} == {"1"}
     assert {a.headers["by"] for a in new} == {"2"}
 
 
@@ -439,17 +439,11 @@ def test_close_answers_those_who_wait_and_ends_the_thread(serve, transport):
     server = serve(H2Server, lambda connection, seen: None)
     before = {t for t in threading.enumerate() if t.name.startswith("transport")}
     warm(transport, route(server.base))
-    got: dict[str, Any] = {}
-    thread = threading.Thread(
-        target=lambda: got.update(answers=transport.send_many(route(server.base), pushes(5), 20))
-    )
-    thread.start()
-    time.sleep(0.3)
-    begun = time.monotonic()
-    transport.close()
-    thread.join(15)
+    with at_work(transport, route(server.base)) as answers:
+        begun = time.monotonic()
+        transport.close()
     assert time.monotonic() - begun < 15
-    assert reasons(got["answers"]) == {("reset", True): 5}
+    assert reasons(answers) == {("reset", True): 5}
     assert {t for t in threading.enumerate() if t.name.startswith("transport")} <= before
     assert reasons(transport.send_many(route(server.base), pushes(2), 30)) == {
         ("refused", False): 2
@@ -494,16 +488,9 @@ def test_a_forked_child_uses_connections_of_its_own_and_leaves_the_parents_alone
 def test_a_loop_that_breaks_answers_its_callers_and_is_replaced(serve, curl, caplog):
     server = serve(H2Server, lambda connection, seen: None)
     warm(curl, route(server.base))
-    loop = curl._loop
-    got: dict[str, Any] = {}
-    thread = threading.Thread(
-        target=lambda: got.update(answers=curl.send_many(route(server.base), pushes(5), 20))
-    )
-    thread.start()
-    time.sleep(0.2)
-    loop.post(("not a route", 7))
-    thread.join(15)
-    assert reasons(got["answers"]) == {("reset", True): 5}
+    with at_work(curl, route(server.base)) as answers:
+        curl._loop.post(("not a route", 7))
+    assert reasons(answers) == {("reset", True): 5}
     assert "transport's thread failed" in caplog.text
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
     assert reasons(curl.send_many(route(server.base), pushes(5, 11), 30)) == {200: 5}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
 
-from tests.integration.transport.conftest import Engine, push, pushes, reasons, route, warm
+from tests.integration.transport.conftest import Engine, at_work, push, pushes, reasons, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, RawServer, by_connection
 from tests.integration.transport.test_connections import free_port
 from tests.waiting import eventually
@@ -100,11 +100,8 @@ def test_callers_that_come_and_go_hand_the_lead_over(serve, engine):
         for turn in range(8):
             requests = pushes(1 + (first + turn) % 5, 1000 * first + 10 * turn + 1)
             answers = engine.send_many(route(server.base), requests, 30)
-            wrong.extend(
-                1
-                for r, a in zip(requests, answers, strict=True)
-                if a.headers.get("apns-id") != r.headers["apns-id"]
-            )
+            pairs = zip(requests, answers, strict=True)
+            wrong.extend(1 for r, a in pairs if a.headers.get("apns-id") != r.headers["apns-id"])
 
     threads = [threading.Thread(target=caller, args=(n,)) for n in range(1, 13)]
     begun = time.monotonic()
@@ -139,9 +136,8 @@ def test_a_peer_that_does_not_read_gets_nothing_after_the_deadline(serve, engine
     server = serve(RawServer, script)
     where = route(server.base, connections_max=1, streams_max=1000)
     assert reasons(engine.send_many(where, [push(0)], 30)) == {200: 1}
-    requests = [
-        push(n, body=b"x" * 60_000) for n in range(1, 401)
-    ]  # 24 MB: more than the kernel holds
+    # 24 MB: more than the kernel holds
+    requests = [push(n, body=b"x" * 60_000) for n in range(1, 401)]
     answers = engine.send_many(where, requests, 4)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}
@@ -331,16 +327,10 @@ def test_a_connection_that_breaks_our_code_is_closed_and_its_lane_goes_through_l
 def test_a_driver_that_breaks_answers_its_callers_and_is_replaced(serve, engine, caplog):
     server = serve(H2Server, lambda connection, seen: None)
     warm(engine, route(server.base))
-    got: dict[str, Any] = {}
-    thread = threading.Thread(
-        target=lambda: got.update(answers=engine.send_many(route(server.base), pushes(5), 20))
-    )
-    thread.start()
-    time.sleep(0.3)
-    engine._inbox.append(7)
-    engine._driver.wake()
-    thread.join(15)
-    assert reasons(got["answers"]) == {("reset", True): 5}
+    with at_work(engine, route(server.base)) as answers:
+        engine._inbox.append(7)
+        engine._driver.wake()
+    assert reasons(answers) == {("reset", True): 5}
     assert "transport failed" in caplog.text
     server.behave = lambda connection, seen: connection.reply(seen.stream, 200)
     assert reasons(engine.send_many(route(server.base), pushes(5, 11), 30)) == {200: 5}

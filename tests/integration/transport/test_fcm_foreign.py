@@ -3,10 +3,7 @@ that none of us wrote.
 """
 
 import json
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -14,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from common.clock import now_ms
 from common.model import Vendor, Verdict
 from tests.builders import present
+from tests.integration.transport.conftest import NODE
 from tests.simulator_keys import pem_of
 from tests.unit.vendors.cases import asked, credential, note, target
 from tests.unit.vendors.strategies import FAMILY
@@ -21,15 +19,7 @@ from workers.vendors.fcm import FCM
 from workers.vendors.types import AccessToken, PushItem, RequestBatch
 from workers.wire import HttpResponse, NoAnswer, Request, Route, Transport
 
-SCRIPT = Path(__file__).with_name("fcm_server.mjs")
-
-pytestmark = [
-    pytest.mark.npm,
-    pytest.mark.skipif(
-        shutil.which("node") is None,
-        reason="node is not installed: its http2 can't be the foreign server",
-    ),
-]
+pytestmark = NODE
 
 ACCOUNT = credential(
     Vendor.FCM,
@@ -52,26 +42,14 @@ NOTES = [
 
 
 @pytest.fixture
-def server(certificate) -> Iterator[Callable[[str], Route]]:
+def server(by_node) -> Callable[[str], Route]:
     """server(manner) -> route to a started server."""
-    started = []
 
     def start(manner: str) -> Route:
-        process = subprocess.Popen(
-            ["node", str(SCRIPT), *map(str, certificate), manner],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        base = f"https://localhost:{int(present(process.stdout).readline())}"
+        base = by_node("fcm_server.mjs", manner)
         return Route("demo:fcm:b1:1", {"FCM": base, "GOOGLE_OAUTH": base}, True)
 
-    yield start
-    for process in started:
-        present(process.stdin).close()
-        process.wait(5)
-        present(process.stdout).close()
+    return start
 
 
 @pytest.mark.parametrize("manner", ["strict", "lenient"])

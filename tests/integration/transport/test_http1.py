@@ -110,11 +110,8 @@ def test_a_server_that_closes_unannounced_after_every_answer_doubles_nothing(h1,
     counts = reasons(answers)
     assert set(counts) <= {200, ("reset", True)}
     assert len(set(server.log.ids)) == len(server.log.ids)
-    told = {
-        r.headers["apns-id"]
-        for r, a in zip(pushes(40), answers, strict=True)
-        if isinstance(a, HttpResponse)
-    }
+    pairs = zip(pushes(40), answers, strict=True)
+    told = {r.headers["apns-id"] for r, a in pairs if isinstance(a, HttpResponse)}
     assert told <= set(server.log.ids)
 
 
@@ -203,15 +200,10 @@ def test_any_body_is_an_answer(h1, curl, raw, status, body):
 
 def test_other_methods_are_sent_as_such_and_the_next_post_is_a_post(h1, curl):
     server = h1()
+    headers = {"content-type": "application/json"}
     asked = [
         Request("APNS_PRODUCTION", "/v1/topics?cursor=2", {}, b"", method="GET"),
-        Request(
-            "APNS_PRODUCTION",
-            "/v1/topics/1",
-            {"content-type": "application/json"},
-            b"{}",
-            method="DELETE",
-        ),
+        Request("APNS_PRODUCTION", "/v1/topics/1", headers, b"{}", method="DELETE"),
         Request("APNS_PRODUCTION", "/v1/topics/2", {}, b"", method="DELETE"),
         push(1),
         push(2, body=b""),

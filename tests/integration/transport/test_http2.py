@@ -75,11 +75,8 @@ def test_many_callers_share_one_connection_and_get_their_own_answers(serve, tran
         for turn in range(5):
             requests = pushes(20, first + 100 * turn)
             answers = transport.send_many(route(server.base), requests, 30)
-            wrong.extend(
-                1
-                for r, a in zip(requests, answers, strict=True)
-                if a.headers.get("apns-id") != r.headers["apns-id"]
-            )
+            pairs = zip(requests, answers, strict=True)
+            wrong.extend(1 for r, a in pairs if a.headers.get("apns-id") != r.headers["apns-id"])
 
     threads = [threading.Thread(target=caller, args=(10_000 * n,)) for n in range(4)]
     for thread in threads:
@@ -306,9 +303,8 @@ def goaway_after(count, last=None, then_close=False):
                 GoAwayFrame(0, last_stream_id=seen.stream if last is None else last, error_code=0)
             )
             if then_close:
-                connection.later(
-                    0.1, connection.transport.close
-                )  # at once, a TCP reset could eat the GOAWAY
+                # at once, a TCP reset could eat the GOAWAY
+                connection.later(0.1, connection.transport.close)
 
     return behave
 
@@ -561,8 +557,7 @@ def test_requests_that_never_got_a_stream_are_timeouts_that_were_not_sent(serve,
     answers = transport.send_many(route(server.base, connections_max=1), pushes(10), 0.5)
     counts = reasons(answers)
     assert set(counts) == {("timeout", True), ("timeout", False)}
-    assert (
-        counts["timeout", False] >= 5
-    )  # a stream that a timeout frees may still go to the next in line
+    # a stream that a timeout frees may still go to the next in line
+    assert counts["timeout", False] >= 5
     told = {r.headers["apns-id"] for r, a in zip(pushes(10), answers, strict=True) if a.sent}
     assert set(server.log.ids) <= told

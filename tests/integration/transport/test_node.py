@@ -1,46 +1,20 @@
 """The transports against a strict HTTP/2 server that none of us wrote: node's http2."""
 
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.builders import present
-from tests.integration.transport.conftest import both, push, pushes, route, warm
+from tests.integration.transport.conftest import NODE, both, push, pushes, route, warm
 from workers.transport.curl import CurlTransport
 from workers.wire import HttpResponse, NoAnswer, Request
 
-SCRIPT = Path(__file__).with_name("node_server.mjs")
-
-pytestmark = [
-    pytest.mark.npm,
-    pytest.mark.skipif(
-        shutil.which("node") is None,
-        reason="node is not installed: its http2 can't be the foreign server",
-    ),
-]
+pytestmark = NODE
 
 
 @pytest.fixture
-def node(certificate):
+def node(by_node):
     """node(streams, goaway_after) -> base URL of a started server."""
-    started = []
-
-    def start(streams: int, goaway_after: int = 0) -> str:
-        arguments = ["node", str(SCRIPT), *map(str, certificate), str(streams), str(goaway_after)]
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return f"https://localhost:{int(present(process.stdout).readline())}"
-
-    yield start
-    for process in started:
-        present(process.stdin).close()
-        process.wait(5)
-        present(process.stdout).close()
+    return lambda streams, goaway_after=0: by_node("node_server.mjs", streams, goaway_after)
 
 
 def stats(ca, base):
@@ -77,11 +51,8 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
     requests = pushes(100)
     answers = transport.send_many(route(base, connections_max=2), requests, 15)
     assert {a.sent for a in answers if isinstance(a, NoAnswer)} <= {False}
-    answered = [
-        r.headers["apns-id"]
-        for r, a in zip(requests, answers, strict=True)
-        if not isinstance(a, NoAnswer)
-    ]
+    pairs = zip(requests, answers, strict=True)
+    answered = [r.headers["apns-id"] for r, a in pairs if not isinstance(a, NoAnswer)]
     seen = [i for i in stats(ca, base)["seen"] if i != push(0).headers["apns-id"]]
     assert sorted(seen) == sorted(answered)
     assert len(answered) > 50
@@ -89,11 +60,8 @@ def test_few_streams_are_respected_and_what_was_refused_is_told_unsent(node, tra
 
 def test_a_single_connection_with_few_streams_answers_all(node, either):
     base = node(3)
-    assert not [
-        a
-        for a in either.send_many(route(base, connections_max=1), pushes(100), 15)
-        if isinstance(a, NoAnswer)
-    ]
+    answers = either.send_many(route(base, connections_max=1), pushes(100), 15)
+    assert not [a for a in answers if isinstance(a, NoAnswer)]
 
 
 def test_a_server_that_says_goaway_every_fifty_answers_loses_and_doubles_nothing(node, either, ca):

@@ -75,10 +75,8 @@ class Chrome:
     def open(self, url: str, *, width: int = 1400, dark: bool = False) -> None:
         """Goes there and waits until the page and its charts stand."""
         self.errors.clear()
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-        )
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._call("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.run("window.left = true")

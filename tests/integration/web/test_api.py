@@ -3,7 +3,6 @@ document says.
 """
 
 import json
-import secrets
 import time
 import urllib.parse
 
@@ -11,7 +10,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from common.storage.tallies import MINUTE_MS, SETTLE_MS
-from tests.integration.web.conftest import APP, call, message, registered
+from tests.integration.web.conftest import APP, call, live, message, registered
 from tests.integration.web.test_console import publish, served
 from tests.waiting import eventually
 from workers.cli.openapi import openapi
@@ -60,36 +59,23 @@ def users_of(answer) -> set[str]:
 
 
 def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, token, cli):
-    publish(
-        runtime,
-        fleet,
-        registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"),
-        registered("e/ve", "tablet", "meizu", "deadeve"),
-    )
+    publish(runtime, fleet, live("bob"), registered("e/ve", "tablet", "meizu", "deadeve"))
     publish(runtime, fleet, message("m/1", ["bob", "e/ve", "ann"], "group"))
     key = token()
-    eventually(
-        lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key))
-    )  # the second look is due after 300 ms
+    # the second look is due after 300 ms
+    eventually(lambda: fleet.step() or "ann" in users_of(ask("/messages/m%2F1", key)))
     status, told = ask("/messages/m%2F1", key)
     assert status == 200
-    assert {row["user"]: row["decision"] for row in told["recipients"]} == {
-        "bob": "accepted",
-        "e/ve": "token_dead",
-        "ann": "no_device",
-    }
+    found = {row["user"]: row["decision"] for row in told["recipients"]}
+    assert found == {"bob": "accepted", "e/ve": "token_dead", "ann": "no_device"}
     assert told["counts"] == {"accepted": 1, "token_dead": 1, "no_device": 1}
     assert [
         row["user"] for row in ask("/messages/m%2F1", key, decision="accepted")[1]["recipients"]
     ] == ["bob"]
     first = ask("/messages/m%2F1", key, limit="2")[1]
     rest = ask("/messages/m%2F1", key, limit="2", after=first["next"])[1]
-    assert [row["user"] for row in first["recipients"] + rest["recipients"]] == [
-        "ann",
-        "bob",
-        "e/ve",
-    ]
-    assert rest["next"] is None
+    users = [[row["user"] for row in page["recipients"]] for page in (first, rest)]
+    assert (users, rest["next"]) == ([["ann", "bob"], ["e/ve"]], None)
     status, person = ask(f"/people/{APP}/e%2Fve", key)
     assert status == 200
     assert [(one["device_id"], one["state"]) for one in person["devices"]] == [
@@ -119,11 +105,9 @@ def test_what_became_of_a_message_of_a_person_and_of_all(runtime, fleet, ask, to
 
 
 def test_a_token_tells_what_it_may_of_whom(ask, token, cli, runtime):
-    support, stats, everything = (
-        token(),
-        token("--role", "stats", "--app", APP),
-        token("--role", "support", "--all-apps"),
-    )
+    support = token()
+    stats = token("--role", "stats", "--app", APP)
+    everything = token("--role", "support", "--all-apps")
     assert ask("/counts")[0] == 401
     assert ask("/counts", "pfapi_wrong")[0] == 401
     assert ask("/counts", stats)[0] == 200

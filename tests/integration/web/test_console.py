@@ -5,7 +5,6 @@ a real browser.
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import threading
@@ -21,7 +20,7 @@ from common.model import Decision, Urgency, Vendor
 from common.storage import users
 from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
-from tests.integration.web.conftest import APP, PATIENCE_S, call, message, registered
+from tests.integration.web.conftest import APP, PATIENCE_S, call, live, message, registered
 from tests.integration.web.test_receipts import listens
 from tests.tables import spaced
 from tests.waiting import eventually
@@ -64,11 +63,8 @@ class Browser:
 
     def go(self, path: str, fields: dict | None = None, **headers):
         body = None if fields is None else urllib.parse.urlencode(fields).encode()
-        told = {
-            "cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
-            "accept-language": self.lang,
-            **headers,
-        }
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        told = {"cookie": cookies, "accept-language": self.lang, **headers}
         answer = call(self.base + path, body, told)
         for name, value in answer.headers.items():
             if name.lower() == "set-cookie":
@@ -89,15 +85,8 @@ class Browser:
         for action, inside in re.findall(
             r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', self.go(path).text, re.DOTALL
         ):
-            found.append(
-                (
-                    action,
-                    {
-                        name: unescape(value)
-                        for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', inside)
-                    },
-                )
-            )
+            fields = re.findall(r'name="(\w+)" value="([^"]*)"', inside)
+            found.append((action, {name: unescape(value) for name, value in fields}))
         return found
 
 
@@ -113,10 +102,8 @@ def people(runtime, monkeypatch):
 
 def publish(runtime, fleet, *events):
     for one in events:
-        runtime.core.xadd(
-            runtime.settings.event_streams[0],
-            {"e": one if isinstance(one, str) else json.dumps(one)},
-        )
+        written = one if isinstance(one, str) else json.dumps(one)
+        runtime.core.xadd(runtime.settings.event_streams[0], {"e": written})
     for _ in range(3):
         fleet.step()
     eventually(fleet.is_quiet, meanwhile=fleet.step)
@@ -127,12 +114,7 @@ def busy(runtime, fleet, console):
     """Something has happened: an accepted push, a dead token, a dead letter, a stopped lane, a
     backlog, an old stream.
     """
-    devices = [
-        # each test's phone is its own: Meizu folds what is over five pushes a minute to one
-        registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"),
-        registered("eve", "tablet", "meizu", "deadeve"),
-    ]
-    publish(runtime, fleet, *devices)
+    publish(runtime, fleet, live("bob"), registered("eve", "tablet", "meizu", "deadeve"))
     publish(runtime, fleet, message("m-<b>1", ["bob"]), message("m2", ["eve"]), "{broken")
     lane = runtime.catalog.lane(APP, Vendor.VIVO, "vivo-1")
     runtime.delivery(Vendor.VIVO).breaker.report(lane, RoundReport(refused=True))
@@ -185,23 +167,15 @@ QUOTAS = {
 
 @pytest.mark.parametrize(("used", "limit", "told"), QUOTAS.values(), ids=QUOTAS)
 def test_a_day_that_runs_out_of_quota_is_a_problem(used, limit, told):
-    found = quota_findings(
-        [
-            {
-                **LANE,
-                "quotas": [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}],
-            }
-        ]
-    )
+    quotas = [{"bucket": "public", "used": used, "limit": limit, "runs_out_ms": None}]
+    found = quota_findings([{**LANE, "quotas": quotas}])
     assert [(one.problem, one.cure.partition("then ")[2]) for one in found] == told
 
 
 def test_a_story_is_told_in_the_order_in_which_it_happened():
     attempt = {"at_ms": 3, "status": "200", "code": "", "words": "", "vendor_message_id": "v-1"}
-    steps = [
-        {"stage": "intake", "at_ms": 1, "note": "message.stored"},
-        {"stage": "delivery", "at_ms": 4, "note": "accepted"},
-    ]
+    first = {"stage": "intake", "at_ms": 1, "note": "message.stored"}
+    steps = [first, {"stage": "delivery", "at_ms": 4, "note": "accepted"}]
     told = happened(
         {"steps": steps, "attempts": [attempt], "receipts": [{"status": "clicked", "at_ms": 9}]}
     )
@@ -229,7 +203,7 @@ def test_the_overview_of_a_calm_fleet_says_so(runtime, console):
 def test_a_lanes_quota_is_told(runtime, fleet, console, cli):
     assert cli("quota", "set", APP, "meizu", "meizu-1", "private=5").code == 0
     runtime.catalog.changed()
-    publish(runtime, fleet, registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"))
+    publish(runtime, fleet, live("bob"))
     publish(runtime, fleet, message("m1", ["bob"]))
     page = Browser(console).go("/lanes").text
     assert "private: 1 / 5" in page
@@ -249,14 +223,7 @@ def test_a_message_tells_its_story_and_escapes_what_others_wrote(runtime, busy):
 
 
 def test_a_message_is_narrowed_to_a_person(runtime, fleet, console):
-    publish(
-        runtime,
-        fleet,
-        *(
-            registered(user, f"{user}-d", "meizu", f"live{user}{secrets.token_hex(4)}")
-            for user in ("bob", "eve")
-        ),
-    )
+    publish(runtime, fleet, live("bob", "bob-d"), live("eve", "eve-d"))
     publish(runtime, fleet, message("g-m", ["bob", "eve"], "group"))
     browser = Browser(console)
     assert "eve-d" in browser.go("/messages?id=g-m").text
@@ -474,14 +441,9 @@ def test_one_account_has_a_limit_of_its_own_and_who_knows_the_password_uses_noth
 
         assert [tries("203.0.113.1", PASSWORD) for _ in range(12)] == [303] * 12
         assert [tries(f"203.0.113.{number}") for number in range(35)] == [403] * 30 + [429] * 5
-        assert (
-            call(
-                f"{console}/login",
-                b"name=ada&password=correct+horse",
-                headers={"x-forwarded-for": "203.0.113.9"},
-            ).status
-            == 303
-        )
+        headers = {"x-forwarded-for": "203.0.113.9"}
+        told = call(f"{console}/login", b"name=ada&password=correct+horse", headers=headers)
+        assert told.status == 303
     trusting.close()
 
 
@@ -562,23 +524,15 @@ def test_behind_a_proxy_people_can_work_and_the_open_mode_is_shut(
         browser = Browser(f"http://127.0.0.1:{port}")
         [(_, fields)] = [form for form in browser.forms("/login") if form[0] == "/login"]
         origin = f"http://127.0.0.1:{port}"
-        assert (
-            "otto (operator)"
-            in browser.go(
-                "/login", {**fields, "name": "otto", "password": PASSWORD}, origin=origin
-            ).text
-        )
+        given = {**fields, "name": "otto", "password": PASSWORD}
+        assert "otto (operator)" in browser.go("/login", given, origin=origin).text
         form = next(
             form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
         )
         assert "The lane is paused" in browser.go(*form, origin=origin).text
         evil = {"name": "otto", "password": PASSWORD}
-        assert (
-            Browser(f"http://127.0.0.1:{port}")
-            .go("/login", evil, origin="https://evil.example")
-            .status
-            == 403
-        )
+        stranger = Browser(f"http://127.0.0.1:{port}")
+        assert stranger.go("/login", evil, origin="https://evil.example").status == 403
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
@@ -590,10 +544,8 @@ def test_a_browser_says_whether_a_form_is_ours(console, people):
     form = next(
         form for form in browser.forms("/lanes") if form[1].get("business_id") == "huawei-1"
     )
-    said = [
-        browser.go(*form, **{"sec-fetch-site": site}).status
-        for site in ("cross-site", "same-site", "same-origin")
-    ]
+    sites = ("cross-site", "same-site", "same-origin")
+    said = [browser.go(*form, **{"sec-fetch-site": site}).status for site in sites]
     assert said == [403, 403, 200]
 
 
@@ -629,42 +581,28 @@ def test_an_operator_replays_a_dead_letter(runtime, busy, people):
 
 
 def test_a_group_of_letters_is_replayed_or_dropped_as_one(runtime, busy, fleet, people):
+    junk = ["{broken"] * 4
     publish(
-        runtime,
-        fleet,
-        *["{broken"] * 4,
-        '{"v":1,"id":"x","type":"message.stored","app":"nobody","data":{}}',
+        runtime, fleet, *junk, '{"v":1,"id":"x","type":"message.stored","app":"nobody","data":{}}'
     )
     browser = Browser(busy)
     page = browser.log_in("otto") and browser.go("/dead-letters").text
     assert re.search(r"<b>not_json</b>.*?>5<", page, re.DOTALL)
-    forms = {
-        form[1]["kind"]: form[1]
-        for form in browser.forms("/dead-letters")
-        if form[0] == "/dead-letters/all"
-    }
-    assert (
-        "The letters were dropped"
-        in browser.go("/dead-letters/all", {**forms.pop("not_json"), "do": "drop"}).text
-    )
+    all_forms = browser.forms("/dead-letters")
+    forms = {form[1]["kind"]: form[1] for form in all_forms if form[0] == "/dead-letters/all"}
+    dropped = {**forms.pop("not_json"), "do": "drop"}
+    assert "The letters were dropped" in browser.go("/dead-letters/all", dropped).text
     fields = forms["wrong_shape"]
-    assert (
-        "The letter was replayed"
-        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
-    )
+    again = {**fields, "do": "replay"}
+    assert "The letter was replayed" in browser.go("/dead-letters/all", again).text
     assert "wrong_shape" not in str(runtime.dead_letters.heads())
-    assert (
-        "It is not there any more"
-        in browser.go("/dead-letters/all", {**fields, "do": "replay"}).text
-    )
+    again = {**fields, "do": "replay"}
+    assert "It is not there any more" in browser.go("/dead-letters/all", again).text
 
 
 def test_a_person_has_a_page(runtime, busy, fleet, people):
-    runtime.core.hset(
-        f"{runtime.settings.key_prefix}presence:{{{APP}:bob}}",
-        "phone",
-        f"background|android|{int(time.time() * 1000) + 60_000}",
-    )
+    presence = f"background|android|{int(time.time() * 1000) + 60_000}"
+    runtime.core.hset(f"{runtime.settings.key_prefix}presence:{{{APP}:bob}}", "phone", presence)
     browser = Browser(busy)
     browser.log_in("otto")
     page = browser.go(f"/people?app={APP}&user=bob").text
@@ -689,13 +627,8 @@ def test_a_person_has_a_page(runtime, busy, fleet, people):
     viewer.log_in("vera")
     token = viewer.forms("/")[0][1]["token"]
     assert viewer.go(action, {**fields, "do": "retire", "token": token}).status == 403
-    assert (
-        viewer.go(
-            "/dead-letters/all",
-            {"stage": "intake", "kind": "not_json", "do": "drop", "token": token},
-        ).status
-        == 403
-    )
+    drop = {"stage": "intake", "kind": "not_json", "do": "drop", "token": token}
+    assert viewer.go("/dead-letters/all", drop).status == 403
 
 
 def test_a_viewer_looks_only(runtime, busy, people):
@@ -750,12 +683,10 @@ def test_prometheus_finds_every_living_process(runtime, console):
 
 
 def test_without_redis_prometheus_keeps_the_list_it_had(runtime, tenant, restartable_valkey):
-    own = Runtime(
-        replace(
-            runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url
-        ),
-        "test",
+    settings = replace(
+        runtime.settings, redis_url=restartable_valkey.url, core_url=restartable_valkey.url
     )
+    own = Runtime(settings, "test")
     for url in served(own):
         assert call(url + "/metrics/targets").status == 200
         restartable_valkey.kill()

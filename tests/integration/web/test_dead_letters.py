@@ -18,10 +18,8 @@ from workers.queues.consumer import StreamConsumer
 
 
 def publish(runtime, body, **fields):
-    return runtime.core.xadd(
-        runtime.settings.event_streams[0],
-        {"e": body if isinstance(body, str | bytes) else json.dumps(body), **fields},
-    )
+    written = body if isinstance(body, str | bytes) else json.dumps(body)
+    return runtime.core.xadd(runtime.settings.event_streams[0], {"e": written, **fields})
 
 
 def letters(cli, *arguments):
@@ -57,12 +55,8 @@ def test_why_takes_a_refused_event_for_its_own_ids_only(cli, runtime, tenant, fl
     publish(runtime, '{"message_id":"m2"')
     publish(runtime, '{"MsgKey":"m3"}', d="tencent", app=APP)
     fleet.step()
-    assert {one: cli("why", one).code for one in ("m1", "e1", "m2", "m3")} == {
-        "m1": 0,
-        "e1": 0,
-        "m2": 0,
-        "m3": 0,
-    }
+    found = {one: cli("why", one).code for one in ("m1", "e1", "m2", "m3")}
+    assert found == {"m1": 0, "e1": 0, "m2": 0, "m3": 0}
     for none in ("nope", "bob", "loud", "message.stored"):
         told = cli("why", none, "--json")
         assert (told.code, "nothing is known" in told.err) == (1, True), none
@@ -154,23 +148,16 @@ def test_what_lay_between_stages_goes_back_to_its_stream(cli, runtime, tenant, f
     buried = {"send:meizu:chat": b"batch", keys.ROUTING: b"people", keys.RECEIPTS: b"callback"}
     for stream, blob in buried.items():
         bury(runtime, stream, blob, "poison: six times")
-    dead = dead_record(
-        id="l1",
-        stage="ledger",
-        reason="not_storable: X",
-        at_ms=1,
-        raw=runtime.vault.encrypt(encode(note)),
-    )
+    raw = runtime.vault.encrypt(encode(note))
+    dead = dead_record(id="l1", stage="ledger", reason="not_storable: X", at_ms=1, raw=raw)
     runtime.streams.hand_on((), [(keys.LEDGER, encode([dead]))])
     fleet.writer.flush()
     assert cli("dead-letters", "replay", "--all").out == "4 replayed\n"
     for stream, blob in buried.items():
         found = [fields[b"b"] for _, fields in runtime.redis.xrange(runtime.keys.stream(stream))]
         assert found == [blob]
-    assert [
-        decode_records(fields[b"b"])
-        for _, fields in runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
-    ] == [[note]]
+    entries = runtime.redis.xrange(runtime.keys.stream(keys.LEDGER))
+    assert [decode_records(fields[b"b"]) for _, fields in entries] == [[note]]
 
 
 def test_what_could_not_be_kept_whole_stays_and_says_so(cli, runtime, tenant, fleet):
@@ -230,10 +217,8 @@ def test_a_person_is_added_with_a_password_that_nobody_can_read(cli, runtime, tm
     assert [row["name"] for row in cli("user", "list", "--json").json] == ["wang"]
     old = runtime.users.get("wang").mark
     (tmp_path / "password").write_bytes("\ufeffbattery staple\r\n".encode())  # as Windows writes
-    assert (
-        "viewer now"
-        in cli("user", "add", "wang", "--role", "viewer", "--password-file", "password").out
-    )
+    told = cli("user", "add", "wang", "--role", "viewer", "--password-file", "password")
+    assert "viewer now" in told.out
     assert runtime.users.get("wang").mark != old
     assert runtime.users.check("wang", "battery staple").role == "viewer"
     assert cli("user", "remove", "wang").code == 0
@@ -277,10 +262,8 @@ def test_a_database_without_our_tables_is_said_with_the_cure(cli, runtime, monke
 
 
 def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, monkeypatch):
-    monkeypatch.setenv(
-        "PUSHFLEET_DATABASE_URL",
-        runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase",
-    )
+    nowhere = runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase"
+    monkeypatch.setenv("PUSHFLEET_DATABASE_URL", nowhere)
     said = cli("app", "list")
     assert (said.code, len(said.err.splitlines())) == (3, 1)
     assert "does not exist" in said.err
@@ -288,10 +271,8 @@ def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, m
 
 def test_lists_can_be_narrowed_by_what_they_list(cli, tenant, tmp_path):
     def keys_of(*arguments):
-        return {
-            (row["vendor"], row["business_id"])
-            for row in cli("credential", "list", *arguments, "--json").json
-        }
+        told = cli("credential", "list", *arguments, "--json")
+        return {(row["vendor"], row["business_id"]) for row in told.json}
 
     assert len(keys_of(tenant)) > 1
     assert keys_of(tenant, "meizu") == {("meizu", "meizu-1")}

@@ -89,29 +89,20 @@ def test_a_full_server(cli, living, restartable_valkey, monkeypatch):
 
 def test_appendfsync_no_is_named_and_fixed(cli, living, restartable_valkey, monkeypatch):
     client = connect(restartable_valkey.url)
-    for name, value in (
-        ("appendfsync", "no"),
-        ("maxmemory", "100mb"),
-        ("maxmemory-policy", "allkeys-lru"),
-    ):
+    changes = (("appendfsync", "no"), ("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru"))
+    for name, value in changes:
         client.config_set(name, value)
     for name in ("REDIS", "CORE"):
         monkeypatch.setenv(f"PUSHFLEET_{name}_URL", restartable_valkey.url)
-    found = [
-        one["found"]
-        for one in cli("doctor", "--json").json["checks"]
-        if one["check"] == "redis" and not one["ok"]
-    ]
+    checks = cli("doctor", "--json").json["checks"]
+    found = [one["found"] for one in checks if one["check"] == "redis" and not one["ok"]]
     assert len(found) == 2
     assert "appendfsync no" in found[1]
     cli("doctor", "--fix")
     assert client.config_get("appendfsync")["appendfsync"] == "everysec"
     assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-    assert not [
-        one
-        for one in cli("doctor", "--json").json["checks"]
-        if one["check"] == "redis" and not one["ok"]
-    ]
+    checks = cli("doctor", "--json").json["checks"]
+    assert not [one for one in checks if one["check"] == "redis" and not one["ok"]]
 
 
 # ---------------------------------------------------------------- PostgreSQL

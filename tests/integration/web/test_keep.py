@@ -4,7 +4,6 @@ A person, erased.
 
 import dataclasses
 import json
-import secrets
 import tarfile
 from typing import Any
 
@@ -19,7 +18,7 @@ from common.storage.migrations import migrate
 from common.storage.vault import Vault
 from tests.builders import present
 from tests.conftest import embedded
-from tests.integration.web.conftest import APP, LittleFleet, message, registered
+from tests.integration.web.conftest import APP, LittleFleet, live, message, registered
 from tests.integration.web.test_console import publish
 from tests.records import dead_record
 from tests.waiting import eventually
@@ -67,12 +66,7 @@ def held_up(runtime, fleet, tenant):
     """Devices of two people, one push accepted, one on hold behind a paused lane, one still in its
     queue.
     """
-    publish(
-        runtime,
-        fleet,
-        registered("bob", "phone", "meizu", f"live1{secrets.token_hex(4)}"),
-        registered("eve", "tablet", "xiaomi", "live-xiaomi-1"),
-    )
+    publish(runtime, fleet, live("bob"), registered("eve", "tablet", "xiaomi", "live-xiaomi-1"))
     publish(runtime, fleet, message("m1", ["bob"]))
     runtime.credentials.set_paused(APP, "xiaomi", "xiaomi-1", True)
     runtime.catalog.changed()
@@ -196,12 +190,9 @@ def test_another_prefix_other_keys_and_other_files_are_refused_before_anything_i
         load(Runtime(dataclasses.replace(other.settings, prefix="else")), tmp_path / "f", hold=True)
     keys = tmp_path / "keys"
     keys.write_text("b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3Q=\n")
+    same = Runtime(dataclasses.replace(other.settings, secret_keys_file=keys))
     with pytest.raises(BackupError, match="none of its keys"):
-        load(
-            Runtime(dataclasses.replace(other.settings, secret_keys_file=keys)),
-            tmp_path / "f",
-            hold=True,
-        )
+        load(same, tmp_path / "f", hold=True)
     with tarfile.open(tmp_path / "t", "w") as tar:
         tar.add(keys, "x")
     with pytest.raises(BackupError, match="no backup"):
@@ -238,12 +229,8 @@ def test_a_person_is_taken_out_of_every_store(cli, held_up, fleet):
             "AND table_schema = current_schema()"
         )
         for (table,) in tables.all():
-            assert (
-                connection.exec_driver_sql(
-                    f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob' AND app = '{APP}'"""
-                ).scalar_one()
-                == 0
-            ), table
+            query = f"""SELECT count(*) FROM "{table}" WHERE "user" = 'bob' AND app = '{APP}'"""
+            assert connection.exec_driver_sql(query).scalar_one() == 0, table
     assert not [letter for letter in held_up.dead_letters.listed() if b"bob" in letter.raw]
     assert held_up.devices.listed(APP, "eve"), "somebody else"
     assert cli("user", "erase", APP, "nobody-of-this-name", "--yes").out.startswith(

@@ -43,17 +43,10 @@ def sso(fleet_settings, runtime, tmp_path, issuer):
     """(the base URL of a console that knows the provider, its runtime)"""
     secret = tmp_path / "client-secret"
     secret.write_text("s3cret\n")
-    given = {
-        "oidc_client_id": CLIENT,
-        "oidc_secret_file": secret,
-        "oidc_roles": ("operator=push-ops", "admin=push-admins"),
-    }
-    settings = replace(
-        fleet_settings,
-        oidc_issuer=issuer,
-        console_url=f"http://{fleet_settings.console_addr}",
-        **given,
-    )
+    oidc_roles = ("operator=push-ops", "admin=push-admins")
+    given = {"oidc_client_id": CLIENT, "oidc_secret_file": secret, "oidc_roles": oidc_roles}
+    console_url = f"http://{fleet_settings.console_addr}"
+    settings = replace(fleet_settings, oidc_issuer=issuer, console_url=console_url, **given)
     own = Runtime(settings, "sso")
     for base in served(own):
         yield base, own
@@ -64,11 +57,8 @@ def at_the_provider(target: str, sub: str) -> str:
     """What a person does there: says who they are; the address that the provider sends them back
     to.
     """
-    answer = call(
-        target,
-        urllib.parse.urlencode({"sub": sub}).encode(),
-        {"content-type": "application/x-www-form-urlencoded"},
-    )
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answer = call(target, urllib.parse.urlencode({"sub": sub}).encode(), headers)
     assert answer.status in (302, 303), answer.text
     return next(value for name, value in answer.headers.items() if name.lower() == "location")
 
@@ -150,10 +140,8 @@ def test_a_token_that_is_not_for_us_is_refused(fleet_settings, issuer, change, h
         oidc_roles=("viewer=*",),
         console_url="http://c",
     )
-    provider, claims = (
-        Provider(settings),
-        {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": 1, "exp": 1 << 40},
-    )
+    provider = Provider(settings)
+    claims = {"iss": issuer, "aud": CLIENT, "sub": "u1", "nonce": "n", "iat": 1, "exp": 1 << 40}
     claims |= change
     claims = {name: value for name, value in claims.items() if value is not None}
     token = jwt.encode(claims, *(("", "none") if how == "unsigned" else ("k" * 32, "HS256")))
@@ -168,10 +156,8 @@ class OneKey(BaseHTTPRequestHandler):
 
     def do_GET(self):
         issuer = f"http://{self.headers['host']}"
-        about = {
-            name: f"{issuer}/{name}"
-            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
-        }
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        about = {name: f"{issuer}/{name}" for name in names}
         told = {"keys": [self.jwk]} if self.path == "/jwks_uri" else {"issuer": issuer, **about}
         body = json.dumps(told).encode()
         self.send_response(200)
@@ -188,12 +174,8 @@ def signer():
     """(issuer, its private key) of a provider that signs what a test wants."""
     key = rsa.generate_private_key(65537, 2048)
     server = ThreadingHTTPServer(("127.0.0.1", 0), OneKey)
-    OneKey.jwk = {
-        **json.loads(RSAAlgorithm.to_jwk(key.public_key())),
-        "kid": "k1",
-        "use": "sig",
-        "alg": "RS256",
-    }
+    public = json.loads(RSAAlgorithm.to_jwk(key.public_key()))
+    OneKey.jwk = {**public, "kid": "k1", "use": "sig", "alg": "RS256"}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", key
     server.shutdown()

@@ -23,12 +23,8 @@ def start(fleet_settings, runtime, free_port):
     started = []
 
     def begin(stage: str, **more: str) -> subprocess.Popen:
-        env = {
-            **os.environ,
-            **environ_of(fleet_settings),
-            "PUSHFLEET_METRICS_PORT": str(free_port()),
-            **more,
-        }
+        environ = environ_of(fleet_settings)
+        env = {**os.environ, **environ, "PUSHFLEET_METRICS_PORT": str(free_port()), **more}
         command = [sys.executable, "-m", "workers", "worker", stage]
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -104,10 +104,8 @@ def test_the_publisher_says_when_nobody_answers(free_port):
 
 def register(runtime, *devices):
     for user, device, token in devices:
-        runtime.core.xadd(
-            runtime.settings.event_streams[0],
-            {"e": json.dumps(registered(user, device, "meizu", token))},
-        )
+        written = json.dumps(registered(user, device, "meizu", token))
+        runtime.core.xadd(runtime.settings.event_streams[0], {"e": written})
 
 
 def test_a_test_push_tells_each_step_and_that_it_was_taken(cli, runtime, tenant, fleet):

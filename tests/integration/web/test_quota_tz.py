@@ -29,20 +29,13 @@ def test_the_day_is_the_vendors_unless_a_zone_is_named(vendor):
 def test_another_day_does_not_move_the_vendors_hours():
     night = 1_767_222_000_000  # 2026-01-01 07:00 in Beijing is an hour away
     for wishes in ({}, {"quota_tz": "America/Los_Angeles"}):
-        assert (
-            shut_for_s(
-                limits_of(VENDORS[Vendor.VIVO], wishes), Bucket.PUBLIC, night - 8 * 3_600_000
-            )
-            > 0
-        )
+        limits = limits_of(VENDORS[Vendor.VIVO], wishes)
+        assert shut_for_s(limits, Bucket.PUBLIC, night - 8 * 3_600_000) > 0
 
 
 def lane(runtime, business_id):
-    [found] = [
-        lane_of(one, runtime.settings)
-        for one in runtime.credentials.all()
-        if one.business_id == business_id
-    ]
+    stored = runtime.credentials.all()
+    [found] = [lane_of(one, runtime.settings) for one in stored if one.business_id == business_id]
     return found
 
 

@@ -82,10 +82,8 @@ def pushed(
     fleet, runtime, vendor: str, people: dict[str, str], conversation="c2c", message_id="m1"
 ):
     """Registers {user: token} and sends them one message; the rows by user."""
-    publish(
-        runtime,
-        *(registered(user, f"{user}-phone", vendor, token) for user, token in people.items()),
-    )
+    pairs = people.items()
+    publish(runtime, *(registered(user, f"{user}-phone", vendor, token) for user, token in pairs))
     fleet.step()
     publish(runtime, message(message_id, list(people), conversation))
 
@@ -107,11 +105,8 @@ def told_of(runtime, fleet, user="bob", message_id="m1"):
 
     def look():
         fleet.step()
-        return [
-            receipt["status"]
-            for row in message_trace(runtime, message_id, APP, None, user)["recipients"]
-            for receipt in row["receipts"]
-        ]
+        rows = message_trace(runtime, message_id, APP, None, user)["recipients"]
+        return [receipt["status"] for row in rows for receipt in row["receipts"]]
 
     return eventually(look)
 
@@ -157,19 +152,14 @@ def meizu_body(tag, token, kind=1):
 
 
 def huawei_body(tag, token, status):
-    return json.dumps(
-        {
-            "statuses": [
-                {
-                    "biTag": tag,
-                    "token": token,
-                    "status": status,
-                    "timestamp": 1767225600000,
-                    "requestId": "9",
-                }
-            ]
-        }
-    ).encode()
+    one = {
+        "biTag": tag,
+        "token": token,
+        "status": status,
+        "timestamp": 1767225600000,
+        "requestId": "9",
+    }
+    return json.dumps({"statuses": [one]}).encode()
 
 
 def signed(key="Y2FsbGJhY2sta2V5"):
@@ -209,11 +199,8 @@ HONORS = {
 def test_honors_receipt_must_fit_in_tag_token_and_message_id(
     runtime, fleet, receipts, changes, statuses
 ):
-    publish(
-        runtime,
-        registered("bob", "bob-phone", "honor", "live-1"),
-        registered("eve", "eve-phone", "honor", "live-9"),
-    )
+    phone = registered("bob", "bob-phone", "honor", "live-1")
+    publish(runtime, phone, registered("eve", "eve-phone", "honor", "live-9"))
     fleet.step()
     now, tag = now_ms(), "5" * 32
     sent = Attempt(now, "200", "200", "", "r-1")
@@ -246,10 +233,8 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(
     eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.RECEIPTS)) == 0)
     fleet.writer.flush()
     with runtime.engine.connect() as connection:
-        assert [
-            note
-            for (note,) in connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))
-        ] == statuses
+        notes = connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))
+        assert [note for (note,) in notes] == statuses
 
 
 def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, fleet, receipts):
@@ -315,20 +300,11 @@ def early_push_id(runtime, fleet) -> str:
 
 def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "xiaomi", {"bob": "live-old"})["bob"]
-    told = {
-        "77": {
-            "param": row["push_id"],
-            "type": 16,
-            "targets": "live-old",
-            "replaceTarget": {"live-old": "live-new"},
-        }
-    }
-    assert (
-        call(
-            url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()
-        ).status
-        == 200
-    )
+    replaced = {"live-old": "live-new"}
+    param = row["push_id"]
+    told = {"77": {"param": param, "type": 16, "targets": "live-old", "replaceTarget": replaced}}
+    where = url(runtime, Vendor.XIAOMI)
+    assert call(where, urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
     eventually(lambda: runtime.devices.listed(APP, "bob")[0]["token"] == "live-new")
     assert state_of(runtime) == "active"
 
@@ -336,20 +312,10 @@ def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
 def test_a_device_that_has_had_enough_today_gets_no_more(runtime, fleet, receipts):
     """Xiaomi tells by receipt only; without the private right a chat counts as public."""
     row = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"})["bob"]
-    told = {
-        "77": {
-            "param": row["push_id"],
-            "type": 128,
-            "targets": "live-1",
-            "extra": {"ack": 5, "quota": 20000},
-        }
-    }
-    assert (
-        call(
-            url(runtime, Vendor.XIAOMI), urllib.parse.urlencode({"data": json.dumps(told)}).encode()
-        ).status
-        == 200
-    )
+    extra = {"ack": 5, "quota": 20000}
+    told = {"77": {"param": row["push_id"], "type": 128, "targets": "live-1", "extra": extra}}
+    where = url(runtime, Vendor.XIAOMI)
+    assert call(where, urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
     assert told_of(runtime, fleet) == ["over_quota"]
     again = pushed(fleet, runtime, "xiaomi", {"bob": "live-1"}, message_id="m2")["bob"]
     assert (again["decision"], again["attempts"]) == ("device_cap", [])
@@ -360,10 +326,8 @@ def test_a_device_that_registered_anew_since_is_not_retired(runtime, fleet, rece
     later = registered("bob", "bob-phone", "huawei", "live1")
     publish(runtime, later | {"ts": later["ts"] + 60_000})
     fleet.step()
-    assert (
-        call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", 2), signed()).status
-        == 200
-    )
+    answer = call(url(runtime, Vendor.HUAWEI), huawei_body(row["push_id"], "live1", 2), signed())
+    assert answer.status == 200
     assert told_of(runtime, fleet) == ["not_installed"]
     assert state_of(runtime) == "active"
 
@@ -469,13 +433,9 @@ def counted(vendor, status="unreadable"):
 def test_meizus_receipt_as_json_is_taken(runtime, fleet, receipts):
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
     told = {"m-1": {"param": row["push_id"], "type": 2, "targets": ["live1"]}}
+    headers = {"content-type": "application/json"}
     assert (
-        call(
-            url(runtime, Vendor.MEIZU),
-            json.dumps({"cb": told}).encode(),
-            {"content-type": "application/json"},
-        ).status
-        == 200
+        call(url(runtime, Vendor.MEIZU), json.dumps({"cb": told}).encode(), headers).status == 200
     )
     eventually(lambda: "clicked" in told_of(runtime, fleet))
 
@@ -500,10 +460,8 @@ def test_another_accounts_push_is_not_touched(runtime, fleet, receipts, cli, tmp
     )
     runtime.catalog.changed()
     row = pushed(fleet, runtime, "meizu", {"bob": "live1"})["bob"]
-    assert (
-        call(url(runtime, Vendor.MEIZU, "second"), meizu_body(row["push_id"], "live1", 2)).status
-        == 200
-    )
+    answer = call(url(runtime, Vendor.MEIZU, "second"), meizu_body(row["push_id"], "live1", 2))
+    assert answer.status == 200
     assert told_of(runtime, fleet) == ["delivered"]
 
 
@@ -587,16 +545,10 @@ def test_meizus_address_is_told_before_its_callback_is_on(runtime, tenant, cli, 
     runtime.catalog.changed()
     said = cli("credential", "receipts-url", APP, "meizu", "quiet")
     assert (said.code, said.out.strip()) == (0, url(runtime, Vendor.MEIZU, "quiet"))
-    [lane] = [
-        lane_of(one, runtime.settings)
-        for one in runtime.credentials.all()
-        if one.business_id == "quiet"
-    ]
+    stored = runtime.credentials.all()
+    [lane] = [lane_of(one, runtime.settings) for one in stored if one.business_id == "quiet"]
     assert runtime.callback_url(lane) is None
     assert cli("credential", "rotate", APP, "meizu", "quiet", "--option", "callback=on").code == 0
-    [lane] = [
-        lane_of(one, runtime.settings)
-        for one in runtime.credentials.all()
-        if one.business_id == "quiet"
-    ]
+    stored = runtime.credentials.all()
+    [lane] = [lane_of(one, runtime.settings) for one in stored if one.business_id == "quiet"]
     assert runtime.callback_url(lane) == said.out.strip()

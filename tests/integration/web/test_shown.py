@@ -58,10 +58,8 @@ def accounts_shown(folder: Path) -> Iterator[list[str]]:
     """Each `credential add` of the pages, for a tenant of our own and with what a person fills in:
     what is one capital letter, or a file.
     """
-    made = {
-        vendor: dict(zip(one[::2], one[1::2], strict=True))
-        for vendor, one in account_options(folder)
-    }
+    options = account_options(folder)
+    made = {vendor: dict(zip(one[::2], one[1::2], strict=True)) for vendor, one in options}
     for number, page in enumerate([ROOT / "README.md", *(ROOT / "docs/vendors").glob("*.md")]):
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for found in re.findall(r"(?:^|`)pushfleet (credential add [^`\n]+)", text, re.MULTILINE):

@@ -48,13 +48,8 @@ def test_each_code_that_says_too_long_has_a_cure_once(vendor, code):
 
 
 def test_the_shortest_form_keeps_the_words_beginning_and_no_data():
-    about = note(
-        title="名" * 90,
-        prefix="阿" * 50 + ":",
-        body="阿" * 50 + ":" + "今晚八点开会大家准时到场",
-        payload={"a": 1},
-        ext="e",
-    )
+    body = "阿" * 50 + ":" + "今晚八点开会大家准时到场"
+    about = note(title="名" * 90, prefix="阿" * 50 + ":", body=body, payload={"a": 1}, ext="e")
     short = shortest(about)
     found = (short.payload, short.ext, short.subtitle, len(short.title))
     assert found == (None, None, None, SHORTEST_CHARACTERS)
@@ -70,9 +65,8 @@ def faults(simulators, **wanted):
 def test_a_push_that_huawei_finds_too_long_goes_short(
     runtime, tenant, simulators, fleet, times, decision
 ):
-    pushed(
-        fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm"
-    )  # an access token is there
+    # an access token is there
+    pushed(fleet, runtime, "huawei", {"lea": f"live-long{times}"}, message_id="warm")
     body = json.dumps({"code": "80300008", "msg": "too long", "requestId": "r"})
     faults(simulators, status=400, status_share=1.0, status_body=body, only_first=times)
     try:

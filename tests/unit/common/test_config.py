@@ -111,16 +111,10 @@ def test_a_wrong_value_is_one_line_that_names_the_setting_and_not_the_value(name
 
 
 def test_a_provider_wants_all_that_signing_in_needs():
-    with pytest.raises(
-        SettingError,
-        match="PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too",
-    ):
-        Settings.load(
-            {
-                "PUSHFLEET_OIDC_ISSUER": "https://login.example.com/",
-                "PUSHFLEET_OIDC_CLIENT_ID": "push",
-            }
-        )
+    match = "PUSHFLEET_OIDC_ISSUER needs PUSHFLEET_OIDC_ROLES, PUSHFLEET_CONSOLE_URL, too"
+    issuer = "https://login.example.com/"
+    with pytest.raises(SettingError, match=match):
+        Settings.load({"PUSHFLEET_OIDC_ISSUER": issuer, "PUSHFLEET_OIDC_CLIENT_ID": "push"})
 
 
 def test_a_secret_in_a_wrong_url_is_not_repeated():
@@ -147,11 +141,8 @@ TAKEN = {
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in TAKEN.items() for v in values])
 def test_a_good_value_is_taken(name, value):
     settings = Settings.load({f"PUSHFLEET_{name}": value})
-    found = (
-        settings.endpoints["APNS_SANDBOX"]
-        if name.startswith("ENDPOINT")
-        else getattr(settings, name.lower())
-    )
+    endpoint = name.startswith("ENDPOINT")
+    found = settings.endpoints["APNS_SANDBOX"] if endpoint else getattr(settings, name.lower())
     assert found == (value.lower() if name == "LOG_LEVEL" else value)
 
 
@@ -235,9 +226,8 @@ def test_every_url_may_stand_in_a_file(name, tmp_path):
         SettingError, match=f"PUSHFLEET_{name}_FILE and PUSHFLEET_{name} are both set"
     ):
         Settings.load({f"PUSHFLEET_{name}_FILE": str(path), f"PUSHFLEET_{name}": url})
-    assert (
-        Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings
-    )  # as a child of ours
+    # as a child of ours
+    assert Settings.load({f"PUSHFLEET_{name}_FILE": str(path), **environ_of(settings)}) == settings
 
 
 @pytest.mark.parametrize("inside", ["", "redis://a\nredis://b", "redis://a redis://b", None])
@@ -267,19 +257,15 @@ def test_an_empty_variable_counts_as_unset():
 
 
 def test_a_proxy_is_one_vendors_and_its_password_is_told_to_nobody(capsys):
+    proxy = "http://u:hunter2@[::1]:3128/"
     settings = Settings.load(
-        {
-            "PUSHFLEET_PROXY_FCM": "http://u:hunter2@[::1]:3128/",
-            "PUSHFLEET_PROXY_HARMONY": "http://h:8080",
-        }
+        {"PUSHFLEET_PROXY_FCM": proxy, "PUSHFLEET_PROXY_HARMONY": "http://h:8080"}
     )
     assert settings.proxies == {"fcm": "http://u:hunter2@[::1]:3128", "harmony": "http://h:8080"}
     assert "hunter2" not in repr(settings)
     assert Settings.load(environ_of(settings)).proxies == settings.proxies
-    rows = {
-        row["name"]: row["value"]
-        for row in shown({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h:3128"}, set())
-    }
+    environ = {"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h:3128"}
+    rows = {row["name"]: row["value"] for row in shown(environ, set())}
     assert rows["PUSHFLEET_PROXY_FCM"] == "http://h:3128"
     with pytest.raises(SettingError, match="PUSHFLEET_PROXY_FCM takes") as refused:
         Settings.load({"PUSHFLEET_PROXY_FCM": "http://u:hunter2@h"})
@@ -475,24 +461,15 @@ def test_a_running_fleet_gives_servers_simulators_and_ca(tmp_path):
     (tmp_path / "simulators" / "vivo.json").write_text(
         json.dumps({"endpoints": {"VIVO": "http://127.0.0.1:2"}})
     )
-    _run(
-        tmp_path,
-        pid=os.getpid(),
-        simulators={"fcm": "https://127.0.0.1:1", "vivo": "http://127.0.0.1:2"},
-        ca_file="ca.pem",
-    )
-    settings = resolve(
-        Settings.load(
-            {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_ENDPOINT_VIVO": "https://real:443"}
-        )
-    )
+    simulators = {"fcm": "https://127.0.0.1:1", "vivo": "http://127.0.0.1:2"}
+    _run(tmp_path, pid=os.getpid(), simulators=simulators, ca_file="ca.pem")
+    environ = {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_ENDPOINT_VIVO": "https://real:443"}
+    settings = resolve(Settings.load(environ))
     assert (settings.redis_url, settings.core_url) == ("redis://x", "redis://x")
     assert settings.endpoints == {"FCM": "https://127.0.0.1:1", "VIVO": "https://real:443"}
     assert settings.ca_file == Path("ca.pem")
-    other = {
-        "PUSHFLEET_REDIS_URL": "redis://other",
-        "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d",
-    }
+    database = "postgresql+psycopg://h/d"
+    other = {"PUSHFLEET_REDIS_URL": "redis://other", "PUSHFLEET_DATABASE_URL": database}
     assert not resolve(Settings.load({"PUSHFLEET_DATA_DIR": str(tmp_path), **other})).endpoints
 
 
@@ -514,10 +491,8 @@ def test_secret_keys_are_generated_for_embedded_use_only(tmp_path):
     keys = secret_keys(settings)
     assert keys == secret_keys(settings)
     assert (tmp_path / "a" / "secret.keys").stat().st_mode & 0o777 == 0o600
-    own = {
-        "PUSHFLEET_DATA_DIR": str(tmp_path / "b"),
-        "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d",
-    }
+    data_dir = str(tmp_path / "b")
+    own = {"PUSHFLEET_DATA_DIR": data_dir, "PUSHFLEET_DATABASE_URL": "postgresql+psycopg://h/d"}
     with pytest.raises(SettingError, match="PUSHFLEET_SECRET_KEYS_FILE"):
         secret_keys(Settings.load(own))
     assert secret_keys(Settings.load({**own, "PUSHFLEET_SECRET_KEYS": KEY})) == (KEY,)

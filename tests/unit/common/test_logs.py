@@ -18,11 +18,8 @@ def written():
     stream = io.StringIO()
 
     def start(**environ):
-        logs.setup(
-            Settings.load({f"PUSHFLEET_{name}": value for name, value in environ.items()}),
-            "routing",
-            stream,
-        )
+        settings = Settings.load({f"PUSHFLEET_{name}": value for name, value in environ.items()})
+        logs.setup(settings, "routing", stream)
         return stream.getvalue
 
     yield start

@@ -54,10 +54,8 @@ def declared(text: str) -> set[str]:
         for variable, listed in re.findall(r"for \w+, (\w+) in ipairs\((\w+)\)", text):
             names |= {variable} if listed in names else set()
         for name, parameters in re.findall(r"local function (\w+)\(([^)]*)\)", text):
-            calls = [
-                arguments(text, one.end())
-                for one in re.finditer(rf"(?<!function )\b{name}\(", text)
-            ]
+            found = re.finditer(rf"(?<!function )\b{name}\(", text)
+            calls = [arguments(text, one.end()) for one in found]
             for number, parameter in enumerate(one.strip() for one in parameters.split(",")):
                 given = [call[number] for call in calls if len(call) > number]
                 names |= (

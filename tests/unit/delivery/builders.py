@@ -31,14 +31,9 @@ def note(**changes: Any) -> Notification:
         "message_class": MessageClass.CHAT,
         "class_sent": MessageClass.CHAT,
     }
+    event_id = f"e{next(_numbers)}"
     return notification(
-        **{
-            "event_id": f"e{next(_numbers)}",
-            "message_id": f"m{next(_numbers)}",
-            **words,
-            **kind,
-            **changes,
-        }
+        **{"event_id": event_id, "message_id": f"m{next(_numbers)}", **words, **kind, **changes}
     )
 
 
@@ -50,28 +45,15 @@ def work(
     **of_note: Any,
 ) -> PendingPush:
     number = next(_numbers)
-    target = Target(
-        user,
-        device,
-        f"token-{user}-{device}",
-        push_id or f"{number:032x}",
-        "android",
-        1,
-        held_by=held_by,
-    )
+    token = f"token-{user}-{device}"
+    target = Target(user, device, token, push_id or f"{number:032x}", "android", 1, held_by=held_by)
     return PendingPush("belt/1-0", note(**of_note), target)
 
 
 def lane(vendor: Vendor = Vendor.MEIZU) -> Lane:
     spec = VENDORS[vendor]
-    credential = Credential(
-        "demo",
-        vendor,
-        "b1",
-        1,
-        {"app_id": "1", "app_key": "k", "package": "p"},
-        {"app_secret": "s"},
-    )
+    options = {"app_id": "1", "app_key": "k", "package": "p"}
+    credential = Credential("demo", vendor, "b1", 1, options, {"app_secret": "s"})
     return Lane(
         spec, credential, Route("pool", dict(spec.endpoints), spec.http2, None), limits_of(spec, {})
     )

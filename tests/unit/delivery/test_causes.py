@@ -50,12 +50,8 @@ SAID = {
 
 @pytest.mark.parametrize(("status", "words"), SAID)
 def test_other_words_too(status: str, words: str) -> None:
-    assert (
-        cause_of(
-            [Outcome(Verdict.ACCEPTED, "200"), Outcome(Verdict.UNAVAILABLE, status, words=words)]
-        )
-        == SAID[(status, words)]
-    )
+    outcomes = [Outcome(Verdict.ACCEPTED, "200"), Outcome(Verdict.UNAVAILABLE, status, words=words)]
+    assert cause_of(outcomes) == SAID[(status, words)]
 
 
 def test_a_refused_credential_is_that_whatever_stands_beside_it() -> None:

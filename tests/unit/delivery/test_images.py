@@ -57,11 +57,8 @@ class Gallery:
 
 
 def good(image: str) -> HttpResponse:
-    told = {
-        "code": "83010000",
-        "downloadUrl": f"{image}?verifyKey=k",
-        "expireTime": str(NOW_MS // 1000 + 60),
-    }
+    expire_time = str(NOW_MS // 1000 + 60)
+    told = {"code": "83010000", "downloadUrl": f"{image}?verifyKey=k", "expireTime": expire_time}
     return HttpResponse(200, {}, json.dumps(told).encode())
 
 
@@ -77,13 +74,8 @@ def images_after(
     """What each push's request batch carries, one push an image."""
     to = to or harmony()
     works = [work(image=image) for image in images]
-    batches = pack(
-        [PushItem(one.note, one.target, None, 60) for one in works],
-        to.spec,
-        to.credential,
-        NOW_MS,
-        None,
-    )
+    items = [PushItem(one.note, one.target, None, 60) for one in works]
+    batches = pack(items, to.spec, to.credential, NOW_MS, None)
     pairs = [(batch, [one]) for batch, one in zip(batches, works, strict=True)]
     done = shown(pairs, to, None, cast(Any, gallery))
     assert [list(of) for _, of in done] == [[one] for one in works]

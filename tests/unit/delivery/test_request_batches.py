@@ -16,10 +16,8 @@ WORDS = note()
 def sizes(
     vendor: Vendor, items: list[PushItem], options: dict[str, str] | None = None
 ) -> list[int]:
-    return sorted(
-        len(one.items)
-        for one in pack(items, VENDORS[vendor], credential(vendor, options), NOW_MS, None)
-    )
+    batches = pack(items, VENDORS[vendor], credential(vendor, options), NOW_MS, None)
+    return sorted(len(one.items) for one in batches)
 
 
 @pytest.mark.parametrize(

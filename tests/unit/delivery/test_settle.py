@@ -129,21 +129,14 @@ def test_attempts_are_counted_beyond_those_that_travel_with_the_push() -> None:
     while True:
         tries += 1
         work = PendingPush("belt/1-0", note(), one)
-        done = settle(
-            Delivered(outcomes=[(work, Outcome(Verdict.THROTTLED, "429"))]),
-            LANE,
-            NOW_MS,
-            0.0,
-            lambda: 0.5,
-        )
+        outcomes = [(work, Outcome(Verdict.THROTTLED, "429"))]
+        done = settle(Delivered(outcomes=outcomes), LANE, NOW_MS, 0.0, lambda: 0.5)
         if done.ended:
             break
         one = done.waits[0].target
         assert (one.tried, len(one.attempts)) == (tries, min(tries, ATTEMPTS_KEPT))
-    assert (tries, done.ended[0].decision) == (
-        VIVO.retry.attempts_max[Verdict.THROTTLED],
-        Decision.THROTTLED,
-    )
+    found = (tries, done.ended[0].decision)
+    assert found == (VIVO.retry.attempts_max[Verdict.THROTTLED], Decision.THROTTLED)
 
 
 #: what the lane says of a push whose first request was never answered -> its decision, None: it
@@ -186,13 +179,8 @@ def test_its_row_goes_on_saying_that_it_may_be_on_a_screen() -> None:
     work = PendingPush(
         "belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN)
     )
-    (wait,) = settle(
-        Delivered(outcomes=[(work, Outcome(Verdict.UNAVAILABLE, "503"))]),
-        LANE,
-        NOW_MS,
-        None,
-        lambda: 0.5,
-    ).waits
+    outcomes = [(work, Outcome(Verdict.UNAVAILABLE, "503"))]
+    (wait,) = settle(Delivered(outcomes=outcomes), LANE, NOW_MS, None, lambda: 0.5).waits
     row = pending_row(wait, Vendor.VIVO, "b", NOW_MS)
     assert isinstance(row, RowRecord)
     assert row.note.startswith("waits: uncertain, then unavailable, again in ")
@@ -203,13 +191,8 @@ def test_nor_does_our_own_count_change_that(decision: Decision) -> None:
     work = PendingPush(
         "belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=Decision.UNCERTAIN)
     )
-    done = settle(
-        Delivered(decided=[(work, decision, "held back by our own count")]),
-        LANE,
-        NOW_MS,
-        None,
-        lambda: 0.5,
-    )
+    decided = [(work, decision, "held back by our own count")]
+    done = settle(Delivered(decided=decided), LANE, NOW_MS, None, lambda: 0.5)
     assert [one.decision for one in done.ended] == [Decision.UNCERTAIN]
 
 
@@ -219,11 +202,8 @@ def test_of_an_account_that_was_removed_only_what_was_never_answered_is_uncertai
         PendingPush("belt/1-0", note(), msgspec.structs.replace(target("live-1"), held_by=one))
         for one in held
     ]
-    assert [one.decision for one in without_lane(works)] == [
-        Decision.NO_CREDENTIAL,
-        Decision.NO_CREDENTIAL,
-        Decision.UNCERTAIN,
-    ]
+    found = [one.decision for one in without_lane(works)]
+    assert found == [Decision.NO_CREDENTIAL, Decision.NO_CREDENTIAL, Decision.UNCERTAIN]
 
 
 @pytest.mark.parametrize(
@@ -251,12 +231,8 @@ def test_those_who_shared_a_request_come_back_together() -> None:
     ]
     other = PendingPush("belt/1-0", note(conversation_id="c2c_9"), target("live-9"))
     told = [(work, Outcome(Verdict.UNAVAILABLE, "500")) for work in (*works, other)]
-    delays = [
-        wait.delay_s
-        for wait in settle(
-            Delivered(outcomes=told), LANE, NOW_MS, None, lambda: next(chances)
-        ).waits
-    ]
+    settled = settle(Delivered(outcomes=told), LANE, NOW_MS, None, lambda: next(chances))
+    delays = [wait.delay_s for wait in settled.waits]
     assert len({*delays[:3]}) == 1
     assert delays[3] != delays[0]
 
@@ -278,11 +254,8 @@ def test_only_what_has_a_row_is_counted_and_from_its_events_own_time(
         ) or 0.0, decided or 0.0
 
     its = note(kind=kind, ts_ms=NOW_MS - 5_000, received_ms=NOW_MS - 1_000)
-    done = Delivered(
-        outcomes=[
-            (PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))
-        ]
-    )
+    outcomes = [(PendingPush("belt/1-0", its, target("live-1")), Outcome(Verdict.ACCEPTED, "200"))]
+    done = Delivered(outcomes=outcomes)
     before = total()
     _count(LANE, done, settle(done, LANE, NOW_MS, None, lambda: 0.5), NOW_MS)
     assert total()[0] - before[0] == pytest.approx(seconds)

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from common.contracts import Conversation, Device, Message, OfflineRecipients, Recipient, Sender
+from common.contracts import Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Vendor
 from common.ports import Session
+from tests.builders import stored_message
 from tests.unit.delivery.builders import NOW_MS, lane, work
 from workers.delivery.deliver import deliver
 from workers.delivery.lane import Lane
@@ -39,18 +40,8 @@ PHONE = Device("phone", "ios", Vendor.APNS, "ios", "t", None, None, None, None, 
 
 
 def stored(expires_at_ms: int) -> Message:
-    return Message(
-        app="demo",
-        event_id="e",
-        type="message.stored",
-        message_id="m",
-        ts_ms=NOW_MS - 5_000,
-        received_ms=NOW_MS - 5_000,
-        expires_at_ms=expires_at_ms,
-        conversation=Conversation(type="c2c", id="ann"),
-        sender=Sender(id="ann"),
-        recipients=("bob", "carl", "dora"),
-    )
+    people = ("bob", "carl", "dora")
+    return stored_message(at_ms=NOW_MS - 5_000, expires_at_ms=expires_at_ms, recipients=people)
 
 
 class Town:
@@ -78,10 +69,8 @@ def test_presence_ends_what_is_too_old_for_those_who_would_have_heard_of_it() ->
     town: Any = Town()
     seen = presence.look([stored(NOW_MS)], town, town, town, NOW_MS)
     assert not seen.offline
-    assert {(row.user, row.decision) for row in seen.rows} == {
-        ("bob", Decision.EXPIRED),
-        ("carl", Decision.ONLINE),
-    }
+    found = {(row.user, row.decision) for row in seen.rows}
+    assert found == {("bob", Decision.EXPIRED), ("carl", Decision.ONLINE)}
     assert [message.recipients for message in seen.later] == [("dora",)]
     in_time = presence.look([stored(NOW_MS + 1)], town, town, town, NOW_MS)
     assert [[who.user for who in one.recipients] for one in in_time.offline] == [["bob"]]
@@ -244,11 +233,9 @@ def test_delivery_says_what_held_it(make: Callable[[], PendingPush], expected: s
 
 
 def test_time_that_ran_out_while_leave_was_asked_for_is_seen_before_the_send() -> None:
-    late, fit, street = (
-        work(expires_at_ms=NOW_MS + 300),
-        work(expires_at_ms=NOW_MS + 60_000, user="carl"),
-        Street(gate_takes_ms=500),
-    )
+    late = work(expires_at_ms=NOW_MS + 300)
+    fit = work(expires_at_ms=NOW_MS + 60_000, user="carl")
+    street = Street(gate_takes_ms=500)
     done = deliver([late, fit], lane(), street.world())
     assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
     assert street.refunded == [late], "its leave was given back"
@@ -299,11 +286,9 @@ class SlowPace(Unpaced):
 @pytest.mark.parametrize("takes_ms", [500, 5_000])
 def test_so_is_time_that_ran_out_while_the_rate_was_asked(takes_ms: int) -> None:
     """Its server may be away for seconds."""
-    late, fit, street = (
-        work(expires_at_ms=NOW_MS + 300),
-        work(expires_at_ms=NOW_MS + 60_000, user="carl"),
-        Street(),
-    )
+    late = work(expires_at_ms=NOW_MS + 300)
+    fit = work(expires_at_ms=NOW_MS + 60_000, user="carl")
+    street = Street()
     pace = SlowPace(street, takes_ms)
     done = deliver([late, fit], lane(), street.world(), LaneTurn(None, pace))
     assert (placed(done, late), placed(done, fit)) == ("expired", "outcomes")
@@ -320,11 +305,9 @@ def test_nothing_is_sent_when_the_time_of_all_ran_out_while_the_rate_was_asked()
 
 @pytest.mark.parametrize("away", [False, True], ids=["answered", "away"])
 def test_so_is_time_that_ran_out_while_whose_the_entries_are_was_asked(away: bool) -> None:
-    late, fit, street = (
-        work(expires_at_ms=NOW_MS + 7_000),
-        work(expires_at_ms=NOW_MS + 60_000, user="carl"),
-        Street(),
-    )
+    late = work(expires_at_ms=NOW_MS + 7_000)
+    fit = work(expires_at_ms=NOW_MS + 60_000, user="carl")
+    street = Street()
     street.renewal_takes_ms, street.taken_over = 3_000, None if away else ()
     done = deliver([late, fit], lane(), street.world(), LaneTurn(None, SlowPace(street, 5_000)))
     assert (placed(done, late), placed(done, fit)) == ("expired", "waiting" if away else "outcomes")
@@ -430,11 +413,8 @@ def test_it_waits_while_the_store_is_away_that_knows_whose_it_is() -> None:
 
 def test_the_vendor_is_told_the_time_that_is_left() -> None:
     street = Street()
-    deliver(
-        [work(expires_at_ms=NOW_MS + 3 * 3_600_000 + 1_500, conversation_id="x")],
-        lane(),
-        street.world(),
-    )
+    expires_at_ms = NOW_MS + 3 * 3_600_000 + 1_500
+    deliver([work(expires_at_ms=expires_at_ms, conversation_id="x")], lane(), street.world())
     form = parse_qs(street.sent[0].body.decode())
     assert json.loads(form["messageJson"][0])["pushTimeInfo"]["validTime"] in (3, 4)
 

@@ -121,11 +121,8 @@ class Shop:
         return None
 
     def send_many(self, *_args: Any) -> list[HttpResponse]:
-        return [
-            HttpResponse(
-                200, {}, msgspec.json.encode({"access_token": self.token, "expires_in": 3600})
-            )
-        ]
+        access = {"access_token": self.token, "expires_in": 3600}
+        return [HttpResponse(200, {}, msgspec.json.encode(access))]
 
 
 @pytest.mark.parametrize(

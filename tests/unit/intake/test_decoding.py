@@ -352,9 +352,8 @@ def test_an_event_without_a_time_is_of_the_time_at_which_it_was_written(ts: Any)
     if ts == "absent":
         del event["ts"]
     entry = {b"e": json.dumps(event).encode()}
-    found = read_entry(
-        "im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000
-    )  # read later, or a second time
+    # read later, or a second time
+    found = read_entry("im:events", f"{NOW}-0", entry, (APP,), NOW + 90_000)
     assert not isinstance(found, Refused)
     assert found.events[0].ts_ms == NOW
 
@@ -459,13 +458,8 @@ def test_null_counts_as_absent_where_a_field_may_be() -> None:
     found = (message.recipients, message.exclude, message.mentions, message.elements)
     assert found == (None, (), (), ())
     assert message.push.ttl_s == 86_400
-    call = {
-        "call_id": "c",
-        "inviter": {"id": "ann", "nick": None},
-        "invitees": ["bob"],
-        "timeout_s": 30,
-        "push": None,
-    }
+    inviter = {"id": "ann", "nick": None}
+    call = {"call_id": "c", "inviter": inviter, "invitees": ["bob"], "timeout_s": 30, "push": None}
     assert take(event(native(call, "call.invited")), NOW).message.push.message_class == "call"
 
 
@@ -507,11 +501,8 @@ def test_a_part_of_a_wish_that_is_null_is_none() -> None:
 
 
 def test_the_end_of_a_long_query_is_read() -> None:
-    body = {
-        "CallbackCommand": "State.StateChange",
-        "EventTime": NOW,
-        "Info": {"Action": "Logout", "To_Account": "bob", "Reason": "Unregister"},
-    }
+    info = {"Action": "Logout", "To_Account": "bob", "Reason": "Unregister"}
+    body = {"CallbackCommand": "State.StateChange", "EventTime": NOW, "Info": info}
     query = f"SdkAppid={APP}&trace={'x' * 2000}&OptPlatform=iOS"
     assert event(json.dumps(body).encode(), d="tencent", q=query).data.platform == "ios"
 

@@ -27,11 +27,8 @@ def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def written(value: Any, gap: str) -> str:
     if isinstance(value, Pairs):
-        return (
-            "{"
-            + ",".join(f"{json.dumps(key)}{gap}:{written(one, gap)}" for key, one in value)
-            + "}"
-        )
+        inside = "{" + ",".join(f"{json.dumps(key)}{gap}:{written(one, gap)}" for key, one in value)
+        return inside + "}"
     if isinstance(value, list):
         return "[" + ",".join(written(one, gap) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)

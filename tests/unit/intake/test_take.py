@@ -140,10 +140,8 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
     chat = {"message_id": "m2", "conversation": {"type": "c2c", "id": "ann"}}
     stored = passed("message.stored", {**SENT, **chat, "push": {"gate": {"enabled": False}}})
     assert take(stored, NOW_MS).decision == Decision.PUSH_DISABLED
-    call = passed(
-        "call.invited",
-        {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60},
-    )
+    data = {"call_id": "c1", "inviter": {"id": "ann"}, "invitees": ["bob"], "timeout_s": 60}
+    call = passed("call.invited", data)
     assert _times([call, stored]) == {1: ("demo", "c2c:ann", "m2", NOW_MS)}
 
 

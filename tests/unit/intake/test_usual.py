@@ -26,11 +26,9 @@ ABSENT = st.just(None)
 
 
 def plain() -> dict[str, Any]:
-    data = {
-        "message_id": "m-1",
-        "conversation": {"type": "c2c", "id": "ann"},
-        "sender": {"id": "ann", "nick": "Ann"},
-    }
+    conversation = {"type": "c2c", "id": "ann"}
+    sender = {"id": "ann", "nick": "Ann"}
+    data = {"message_id": "m-1", "conversation": conversation, "sender": sender}
     more = {"recipients": ["bob"], "elements": [{"type": "text", "text": "hello at 20:00"}]}
     return {
         "v": 1,
@@ -65,11 +63,8 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
     }
     for place in draw(st.lists(st.sampled_from(sorted(places)), max_size=3)):
         places[place](draw(TEXTS))
-    odd = {
-        "v": st.sampled_from([1, 2, "1"]),
-        "ts": st.sampled_from([NOW + 10**9, -1, 1_763_787_600, "1", None]),
-        "app": st.none(),
-    }
+    times = [NOW + 10**9, -1, 1_763_787_600, "1", None]
+    odd = {"v": st.sampled_from([1, 2, "1"]), "ts": st.sampled_from(times), "app": st.none()}
     for key in draw(st.lists(st.sampled_from(sorted(odd)), max_size=1)):
         event[key] = draw(odd[key])
     data = {
@@ -138,11 +133,8 @@ def test_a_message_without_wishes_needs_no_closer_look(gap: tuple[str, str], tex
 
 
 def test_a_colon_that_is_written_as_an_escape_hides_no_key_named_twice() -> None:
-    text = (
-        json.dumps(plain(), separators=(",", ":"))
-        .replace("20:00", "20\\u003a00")
-        .replace('"v":1', '"v":1,"v":1')
-    )
+    escaped = json.dumps(plain(), separators=(",", ":")).replace("20:00", "20\\u003a00")
+    text = escaped.replace('"v":1', '"v":1,"v":1')
     (read,) = decoding.read_entries("im:events", ENTRY, {b"e": text.encode()}, ("demo",), NOW)
     assert isinstance(read, decoding.Refused)
     assert read.reason.startswith("duplicate_key")

@@ -38,10 +38,8 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_an_address_that_we_did_not_make_proves_nothing(change):
-    path, other = (
-        path_of(Vendor.MEIZU, "1400000001", "b1", KEY),
-        path_of(Vendor.MEIZU, "1400000001", "b2", KEY),
-    )
+    path = path_of(Vendor.MEIZU, "1400000001", "b1", KEY)
+    other = path_of(Vendor.MEIZU, "1400000001", "b2", KEY)
     address = read_path(change(path, other).encode())
     assert address is None or not proven(address, [KEY])
 

@@ -97,12 +97,5 @@ def test_every_vendor_that_tells_receipts_has_a_reader():
 
 
 def test_a_callback_shows_no_token():
-    assert "token-1" not in repr(
-        Callback(
-            Vendor.MEIZU,
-            "a",
-            "b",
-            0,
-            (Receipt("token-1", "", None, "delivered", 0, None, "token-1b"),),
-        )
-    )
+    receipts = (Receipt("token-1", "", None, "delivered", 0, None, "token-1b"),)
+    assert "token-1" not in repr(Callback(Vendor.MEIZU, "a", "b", 0, receipts))

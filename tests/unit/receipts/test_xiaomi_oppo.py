@@ -86,13 +86,8 @@ def test_a_moved_xiaomi_token_is_replaced_and_not_retired(moved):
 
 
 def test_several_xiaomi_messages_travel_in_one_post_and_either_spelling_of_the_time_is_read():
-    text = json.dumps(
-        {
-            "a": {"type": 1, "targets": "r1", "timeStamp": str(AT)},
-            "b": {"type": 2, "targets": " r2 ,"},
-            "c": 7,
-        }
-    )
+    first = {"type": 1, "targets": "r1", "timeStamp": str(AT)}
+    text = json.dumps({"a": first, "b": {"type": 2, "targets": " r2 ,"}, "c": 7})
     receipts = xiaomi.read_receipts(urlencode({"data": text}).encode(), {})
     found = [(r.token, r.request_id, r.status, r.at_ms, r.tag) for r in receipts]
     assert found == [("r1", "a", "delivered", AT, ""), ("r2", "b", "clicked", 0, "")]

@@ -39,13 +39,8 @@ def message(**changes: Any) -> Message:
 
 
 def group(**changes: Any) -> Message:
-    return message(
-        **{
-            "conversation": {"type": "group", "id": "g1", "name": "Team"},
-            "recipients": None,
-            **changes,
-        }
-    )
+    conversation = {"type": "group", "id": "g1", "name": "Team"}
+    return message(**{"conversation": conversation, "recipients": None, **changes})
 
 
 def device(vendor: Vendor = Vendor.APNS, **changes: Any) -> Device:

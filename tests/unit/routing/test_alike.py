@@ -39,6 +39,7 @@ OPTIONS: list[dict[str, Any]] = [
 def usual(dice: random.Random, number: int) -> dict[str, Any]:
     name = dice.choice(["Ann", "Ann:", "\u5c0f\u660e", "", " ", None])
     texts = [{"type": "text", "text": text} for text in ("hello", "20:00", "", "  ", None)]
+    sender = dice.choice(["ann", "eve"])
     return {
         "event_id": f"e-{number}",
         "message_id": f"m-{number}",
@@ -46,11 +47,7 @@ def usual(dice: random.Random, number: int) -> dict[str, Any]:
         "received_ms": NOW_MS + number,
         "expires_at_ms": NOW_MS + 1 + number,
         "conversation": {"type": "c2c", "id": f"{name}"},
-        "sender": {
-            "id": dice.choice(["ann", "eve"]),
-            "nick": name,
-            "group_card": dice.choice([None, "Card"]),
-        },
+        "sender": {"id": sender, "nick": name, "group_card": dice.choice([None, "Card"])},
         "elements": [dice.choice([*texts[:2], *texts])],
     }
 
@@ -69,10 +66,8 @@ def unusual(dice: random.Random) -> dict[str, Any]:
 
 def phone(dice: random.Random, name: str) -> Any:
     lang, build = dice.choice(["en", "zh", None]), dice.choice([None, "2.0"])
-    more: dict[str, Any] = {
-        "voip_token": dice.choice([None, "b2" * 32]),
-        "content_key": dice.choice([None, "k"]),
-    }
+    voip_token = dice.choice([None, "b2" * 32])
+    more: dict[str, Any] = {"voip_token": voip_token, "content_key": dice.choice([None, "k"])}
     vendor = dice.choice([Vendor.APNS, Vendor.APNS, Vendor.FCM, Vendor.XIAOMI, Vendor.HARMONY])
     return device(vendor, device_id=name, lang=lang, app_version=build, **more)
 
@@ -100,23 +95,18 @@ def told(routed: Routed) -> list[bytes]:
         for push in batch.pushes
         for target in push.targets
     ]
-    return sorted(
-        pushes
-        + [
-            encode([row.message.event_id, row.user, row.device, row.decision])
-            for row in routed.rows
-        ]
-    )
+    told = pushes + [
+        encode([row.message.event_id, row.user, row.device, row.decision]) for row in routed.rows
+    ]
+    return sorted(told)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_many_at_once_are_what_each_alone_is(seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(60):
-        books = Books(
-            Tenant("demo", "Chat", "zh", "Asia/Shanghai", dice.choice(OPTIONS)),
-            {"bob": dice.choice(SETTINGS)},
-        )
+        tenant = Tenant("demo", "Chat", "zh", "Asia/Shanghai", dice.choice(OPTIONS))
+        books = Books(tenant, {"bob": dice.choice(SETTINGS)})
         del books.accounts[Vendor.HARMONY]
         offline = [away(dice, number) for number in range(24)]
         alone = [

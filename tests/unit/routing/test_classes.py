@@ -137,10 +137,8 @@ def test_no_override_ever_raises_a_class_or_an_error(
         else frozenset[str]()
     )
     account = credential(vendor, rights, bare=data.draw(st.booleans()))
-    usual, placed = (
-        place(message_class, push_type, account, {}),
-        place(message_class, push_type, account, over),
-    )
+    usual = place(message_class, push_type, account, {})
+    placed = place(message_class, push_type, account, over)
     assert not (usual.bucket == Bucket.PUBLIC and placed.bucket == Bucket.PRIVATE), (
         "a wish can only lower"
     )

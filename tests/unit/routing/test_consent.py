@@ -234,9 +234,8 @@ def test_phones_are_held_back_only_by_wish_and_while_a_desktop_is_in_front(deskt
     wishes = {} if wish is None else {"mobile_when_desktop_online": wish}
     assert refused(message(), wishes, desktop=desktop) == decision
     if decision:
-        assert (
-            refused(message(), {**wishes, "mute": {"mode": "all"}}, desktop=True) == decision
-        )  # presence has the first word
+        # presence has the first word
+        assert refused(message(), {**wishes, "mute": {"mode": "all"}}, desktop=True) == decision
 
 
 @pytest.mark.parametrize(("tz", "told"), [("Mars/Base", "Mars/Base"), ("Asia/Tokyo", None)])

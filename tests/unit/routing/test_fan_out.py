@@ -56,10 +56,8 @@ def wire(about: Any, phone: Device, books: Books, badge: int | None = 7) -> Any:
 def test_each_device_of_a_refused_person_has_a_row():
     books = Books(settings={"bob": {"blocked": ["ann"]}})
     routed = route([offline(message(), who(device(), device(Vendor.FCM)))], world(books), NOW_MS)
-    assert [(row.user, row.device.device_id, row.decision) for row in routed.rows] == [
-        ("bob", "apns-phone", Decision.BLOCKED),
-        ("bob", "fcm-phone", Decision.BLOCKED),
-    ]
+    expected = [("bob", "apns-phone", Decision.BLOCKED), ("bob", "fcm-phone", Decision.BLOCKED)]
+    assert [(row.user, row.device.device_id, row.decision) for row in routed.rows] == expected
     assert routed.batches == []
 
 
@@ -73,11 +71,8 @@ def test_a_device_without_an_account_is_told_apart_from_the_others():
 
 
 def test_a_mute_is_that_of_this_conversation():
-    for key, dropped in (
-        ("mute:c2c:ann", True),
-        ("mute:group:ann", False),
-        ("mute:c2c:eve", False),
-    ):
+    cases = (("mute:c2c:ann", True), ("mute:group:ann", False), ("mute:c2c:eve", False))
+    for key, dropped in cases:
         books = Books(settings={"bob": {key: {"mode": "all"}}})
         found = [row.decision for row in route([offline(message())], world(books), NOW_MS).rows]
         assert found == [Decision.MUTED] * dropped
@@ -185,11 +180,8 @@ def test_what_takes_a_call_back_is_never_a_call(vendor, push, kind):
     books = Books()
     books.strategies["calls"] = {"push_type": "voip"}
     phone = device(vendor, voip_token="b2" * 32)
-    ((_, batch),) = route(
-        [offline(message(kind=kind, push={**push, "class": "call"}), who(phone))],
-        world(books),
-        NOW_MS,
-    ).batches
+    people = [offline(message(kind=kind, push={**push, "class": "call"}), who(phone))]
+    ((_, batch),) = route(people, world(books), NOW_MS).batches
     found = (batch.pushes[0].note.push_type, batch.pushes[0].targets[0].token)
     assert found == (PushType.ALERT, phone.token)
 
@@ -223,10 +215,8 @@ def test_the_end_of_a_call_is_told_by_its_reason(reason, words):
 
 def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     books = Books()
-    books.strategies["s1"] = {
-        "fcm": {"channel_id": "preset", "priority": "normal"},
-        "sound": {"ios": "p.caf", "android": "p"},
-    }
+    fcm = {"channel_id": "preset", "priority": "normal"}
+    books.strategies["s1"] = {"fcm": fcm, "sound": {"ios": "p.caf", "android": "p"}}
     wants = message(push={"strategy_id": "s1", "vendor": {"fcm": {"channel_id": "own"}}})
     made = note(wants, device(Vendor.FCM), books)
     assert made.vendor == {"channel_id": "own", "priority": "normal"}
@@ -235,10 +225,8 @@ def test_the_message_overrides_the_strategy_and_the_strategy_the_defaults():
     own = note(message(push={"strategy_id": "s1", "sound": {"ios": "own.caf"}}), device(), books)
     assert (own.sound_ios, own.sound_android) == ("own.caf", "p")
     assert note(message(push={"strategy_id": "nobody's"}), device(Vendor.FCM), books).vendor == {}
-    asked = [
-        offline(message(push={"strategy_id": name} if name else {}))
-        for name in ("nobody's", "s1", None)
-    ]
+    names = ("nobody's", "s1", None)
+    asked = [offline(message(push={"strategy_id": name} if name else {})) for name in names]
     assert route(asked, world(books), NOW_MS).presets_missing == 1
 
 
@@ -283,11 +271,8 @@ def test_a_preset_may_name_the_push_type_and_what_is_none_counts_as_alert(preset
     ],
 )
 def test_a_picture_is_the_vendors_own_and_https(vendor, image):
-    wants = message(
-        push={
-            "image": {"ios": "https://i/ios", "huawei": "https://i/huawei", "fcm": "http://i/fcm"}
-        }
-    )
+    push = {"image": {"ios": "https://i/ios", "huawei": "https://i/huawei", "fcm": "http://i/fcm"}}
+    wants = message(push=push)
     assert note(wants, device(vendor)).image == image
 
 
@@ -343,14 +328,12 @@ LONG_NAMES = {
 @pytest.mark.parametrize("vendor", Vendor)
 @pytest.mark.parametrize(("nick", "name", "ext"), LONG_NAMES.values(), ids=LONG_NAMES)
 def test_a_long_name_before_the_words_leaves_ten_characters_of_them(vendor, nick, name, ext):
+    data = {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]}
     about = group(
         sender={"id": "ann", "nick": nick},
         conversation={"type": "group", "id": "g1", "name": name},
         elements=[{"type": "text", "text": "一二三四五六七八九十" * 100}],
-        push={
-            "display": {"title": "Hi", "nick_prefix": "on"},
-            "data": {"ext": ext and ext[: 500 if vendor == Vendor.VIVO else None]},
-        },
+        push={"display": {"title": "Hi", "nick_prefix": "on"}, "data": data},
     )
     said = shown_of(wire(about, device(vendor), Books()))
     assert "一二三四五六七八九十" in said
@@ -407,18 +390,12 @@ def wish(rng: random.Random) -> dict[str, Any]:
     sender may put some.
     """
     word = rng.choice(["", FAMILY, "中", "a" * 200]) + SECRET + rng.choice(["", '"', "…", "\n"])
-    image, fields = (
-        f"https://i.example/{SECRET}",
-        {"title": word, "body": word, "ticker": word, "data": word},
-    )
+    image = f"https://i.example/{SECRET}"
+    fields = {"title": word, "body": word, "ticker": word, "data": word}
     vendors = [vendor.value for vendor in Vendor]
+    nick_prefix = rng.choice(["on", "off"])
     everything = {
-        "display": {
-            "title": word,
-            "subtitle": word,
-            "body": word,
-            "nick_prefix": rng.choice(["on", "off"]),
-        },
+        "display": {"title": word, "subtitle": word, "body": word, "nick_prefix": nick_prefix},
         "force": {"on": True, "body": word},
         "image": dict.fromkeys(("ios", *vendors), image),
         "template": {
@@ -484,17 +461,11 @@ def test_thousands_of_random_events_show_nothing_to_one_who_hides_details():
         for wishes, options in HIDING
     ]
     for number in range(EVENTS):
-        about, books, vendor = (
-            secret_event(rng, number),
-            worlds[number % len(worlds)],
-            list(Vendor)[number % len(Vendor)],
-        )
-        request = wire(
-            about,
-            device(vendor, lang=rng.choice(["zh", "en", None]), voip_token="b2" * 32),
-            books,
-            rng.choice([None, 3]),
-        )
+        about = secret_event(rng, number)
+        books = worlds[number % len(worlds)]
+        vendor = list(Vendor)[number % len(Vendor)]
+        phone = device(vendor, lang=rng.choice(["zh", "en", None]), voip_token="b2" * 32)
+        request = wire(about, phone, books, rng.choice([None, 3]))
         assert SECRET not in shown_of(request), (vendor, about)
 
 
@@ -530,10 +501,8 @@ def test_data_still_travel_for_one_who_hides_details_but_not_where_only_ids_do(v
 
 def test_a_click_target_travels_as_data_do():
     about = message(push={"vendor": {"harmony": {"uri": "page://chat", "click_type": "1"}}})
-    hides, ids = (
-        Books(settings={"bob": {"show_detail": False}}),
-        Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"})),
-    )
+    hides = Books(settings={"bob": {"show_detail": False}})
+    ids = Books(Tenant("demo", "", "zh", "UTC", {"hidden_mode": "id"}))
     found = note(about, device(Vendor.HARMONY), hides).vendor
     assert found == {"uri": "page://chat", "click_type": "1"}
     assert note(about, device(Vendor.HARMONY), ids).vendor == {"click_type": "1"}

@@ -106,13 +106,10 @@ def event(rng: random.Random, pieces: list[str]) -> Any:
         "body": said(),
         "nick_prefix": rng.choice(["on", "off"]),
     }
+    kinds_of = ["c2c", "group"]
     return message(
         kind=rng.choice(list(Kind)),
-        conversation={
-            "type": rng.choice(["c2c", "group"]),
-            "id": (said() or "x")[:100],
-            "name": said(),
-        },
+        conversation={"type": rng.choice(kinds_of), "id": (said() or "x")[:100], "name": said()},
         sender={"id": "ann", "nick": said(), "group_card": said()},
         elements=[{"type": rng.choice(kinds), "text": said()} for _ in range(rng.randint(0, 3))],
         push={"display": display, "collapse_key": said(), "data": {"ext": (said() or "")[:150]}},
@@ -127,9 +124,8 @@ def test_what_vivo_gets_in_place_of_words_that_it_refused_is_formal():
 @pytest.mark.parametrize("vendor", Vendor)
 def test_no_words_break_a_rule_of_the_vendor(vendor):
     rng = random.Random(f"limits {vendor}")
-    pieces = [
-        piece for piece in PIECES if not "\ud800" <= piece[0] <= "\udfff"
-    ]  # JSON events hold no half characters
+    # JSON events hold no half characters
+    pieces = [piece for piece in PIECES if not "\ud800" <= piece[0] <= "\udfff"]
     for number in range(EACH):
         mode = rng.choice(["full", "full", *HiddenMode])
         books = Books(settings={"bob": {"show_detail": number % 5 != 0}})

@@ -6,33 +6,21 @@ from typing import Any
 import msgspec
 
 from common.contracts import (
-    Conversation,
     Device,
     Element,
-    Message,
     OfflineRecipients,
     Recipient,
-    Sender,
 )
 from common.model import Kind, Vendor
+from tests.builders import stored_message
 from tests.unit.routing.builders import NOW_MS, Books
 from workers.routing.fan_out import RoutingPorts, route
 
 
 def page(*users: str, event_id: str = "e1", kind: Kind = Kind.MESSAGE) -> OfflineRecipients:
-    message = Message(
-        app="demo",
-        event_id=event_id,
-        type="message.stored",
-        message_id="m1",
-        kind=kind,
-        ts_ms=NOW_MS,
-        received_ms=NOW_MS,
-        expires_at_ms=NOW_MS + 60_000,
-        conversation=Conversation(type="group", id="g"),
-        sender=Sender(id="ann"),
-        elements=(Element(type="text", text="hi"),),
-    )
+    named = {"event_id": event_id, "message_id": "m1", "kind": kind}
+    words = (Element(type="text", text="hi"),)
+    message = stored_message("group:g", NOW_MS, elements=words, **named)
     phones = {
         user: Device(f"{user}-phone", "ios", Vendor.APNS, "b1", "a" * 64, None, "en", None, None, 0)
         for user in users

@@ -22,18 +22,8 @@ ALL_RIGHTS = frozenset(
 
 
 def device(vendor: Vendor, voip: str | None = None) -> Device:
-    return Device(
-        "d1",
-        "ios" if vendor == Vendor.APNS else "android",
-        vendor,
-        "b2",
-        "token",
-        voip,
-        None,
-        None,
-        None,
-        1,
-    )
+    platform = "ios" if vendor == Vendor.APNS else "android"
+    return Device("d1", platform, vendor, "b2", "token", voip, None, None, None, 1)
 
 
 def account(vendor: Vendor, rights: frozenset[str] = ALL_RIGHTS) -> Credential:
@@ -103,11 +93,9 @@ def test_apple_shows_no_name_twice_and_the_others_always_a_title(
 def test_a_call_rings_as_the_new_device_can(
     vendor: Vendor, voip: str | None, push_type: PushType
 ) -> None:
+    told = {"call": {"id": "c"}}
     call = note(
-        push_type=PushType.VOIP,
-        voip={"call": {"id": "c"}},
-        message_class=MessageClass.CALL,
-        kind=Kind.CALL_INVITE,
+        push_type=PushType.VOIP, voip=told, message_class=MessageClass.CALL, kind=Kind.CALL_INVITE
     )
     moved = for_lane(call, Vendor.HARMONY, device(vendor, voip), account(vendor))
     found = (moved.push_type, moved.voip)

@@ -11,10 +11,8 @@ import msgspec
 import pytest
 
 from common.contracts import (
-    Conversation,
     Device,
     Element,
-    Message,
     OfflineRecipients,
     PushFields,
     Recipient,
@@ -22,6 +20,7 @@ from common.contracts import (
 )
 from common.model import Bucket, Kind, PushType, Vendor
 from common.storage.tenants import Tenant
+from tests.builders import stored_message
 from tests.tables import table
 from workers.delivery.request_batches import pack
 from workers.routing.fan_out import RoutingPorts, route
@@ -90,27 +89,14 @@ def note_of(
     """The one push that routing makes: (notification, target, house)."""
     rights = more.pop("rights", ("huawei.im", "harmony.im", "harmony.voip"))
     house = House({"s1": preset}, channels, rights, more.pop("templates", {}))
-    message = Message(
-        app="a",
-        event_id="e",
-        type="message.stored",
-        message_id="m",
-        ts_ms=NOW_MS,
-        received_ms=NOW_MS,
-        expires_at_ms=NOW_MS + 60_000,
-        conversation=Conversation(type="c2c", id="u1"),
-        sender=Sender(id="u1"),
-        elements=(Element(type="text", text="hi"),),
-        push=msgspec.convert({"strategy_id": "s1", **push}, PushFields),
-        **{"kind": Kind.MESSAGE, **{name: value for name, value in more.items() if name == "kind"}},
-    )
+    words = {"elements": (Element(type="text", text="hi"),), "sender": Sender(id="u1")}
+    kind = {name: value for name, value in more.items() if name == "kind"}
+    wish = msgspec.convert({"strategy_id": "s1", **push}, PushFields)
+    message = stored_message("c2c:u1", NOW_MS, app="a", push=wish, **words, **kind)
     who = Recipient("u2", (device(vendor, more.get("voip_token")),), False)
     nobody: Any = Nobody()
-    routed = route(
-        [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)],
-        RoutingPorts(nobody, nobody, house),
-        NOW_MS,
-    )
+    people = [OfflineRecipients(message=message, recipients=(who,), presence_ms=NOW_MS)]
+    routed = route(people, RoutingPorts(nobody, nobody, house), NOW_MS)
     ((_, batch),) = routed.batches
     (one,) = batch.pushes
     return one.note, one.targets[0], house
@@ -262,11 +248,8 @@ HARMONY_CALLS = {"with the right": (("harmony.voip",), "10"), "without": (("harm
 def test_a_harmony_phone_rings_in_the_app_only_with_the_right_for_it(
     rights: tuple[str, ...], expected: str
 ) -> None:
-    push = {
-        "class": "call",
-        "push_type": "voip",
-        "vendor": {"apns": {"voip": {"handle": "u_1", "video": True}}},
-    }
+    vendor = {"apns": {"voip": {"handle": "u_1", "video": True}}}
+    push = {"class": "call", "push_type": "voip", "vendor": vendor}
     note, target, house = note_of(Vendor.HARMONY, push, {}, kind=Kind.CALL_INVITE, rights=rights)
     credential = house.credential("a", Vendor.HARMONY, "b1")
     (batch,) = pack(

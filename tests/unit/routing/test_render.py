@@ -189,16 +189,8 @@ def test_hidden_words_are_in_the_language_of_the_device():
 
 
 def test_behind_a_veil_nothing_of_the_message_is_left():
-    about = group(
-        push={
-            "display": {
-                "title": "secret",
-                "subtitle": "secret",
-                "body": "secret",
-                "nick_prefix": "on",
-            }
-        }
-    )
+    display = {"title": "secret", "subtitle": "secret", "body": "secret", "nick_prefix": "on"}
+    about = group(push={"display": display})
     shown = said(about, redaction=Redaction("new"))
     assert lines_of(shown) == ("", None, "new", "Chat", "Chat", "new")
     shown = said(about, redaction=Redaction("new", title="Ann"))
@@ -259,13 +251,8 @@ messages = st.builds(
     mode=st.sampled_from(["", *HiddenMode]),
 )
 def test_any_message_gives_words_and_a_hidden_one_never_its_own(about, lang, forced, mode):
-    redaction = redaction_of(
-        about,
-        {"show_detail": mode != ""},
-        {"hidden_mode": mode or "full", "hidden_text": "fixed"},
-        None,
-        lang,
-    )
+    options = {"hidden_mode": mode or "full", "hidden_text": "fixed"}
+    redaction = redaction_of(about, {"show_detail": mode != ""}, options, None, lang)
     shown = said(about, lang, redaction, forced)
     assert shown.body
     assert shown.android_title
@@ -301,10 +288,8 @@ def test_a_tenants_catalogue_adds_languages_and_changes_words():
     assert found == ["ja", "zh-hant", "zh", "en"]
     seen = [translate("image", lang, own) for lang in ("ja", "zh-hant", "zh", "en")]
     assert seen == ["[画像]", "[圖片]", "[图片]", "[Picture]"]
-    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [
-        EN,
-        ZH,
-    ]  # no word of its own: English, or the bare language
+    # no word of its own: English, or the bare language
+    assert [translate("hidden", lang, own) for lang in ("ja", "zh-hant")] == [EN, ZH]
     assert said(message(elements=[{"type": "image"}], push=OFF), "ja", own=own).body == "[画像]"
 
 

@@ -38,15 +38,8 @@ def call(
     given = {"authorization": f"bearer {jwt or JWT}", **HEADERS}
     given.update({name.replace("_", "-"): value for name, value in headers.items()})
     given = {name: value for name, value in given.items() if value is not None}
-    return VendorCall(
-        method,
-        path if path is not None else f"/3/device/{token}",
-        "",
-        given,
-        body,
-        connection,
-        certificate,
-    )
+    url = path if path is not None else f"/3/device/{token}"
+    return VendorCall(method, url, "", given, body, connection, certificate)
 
 
 def reason(apns, one: VendorCall, env="production") -> str:
@@ -136,17 +129,15 @@ def test_the_earlier_check_wins(apns):
 
 
 def test_what_is_accepted_stands_in_the_record(apns):
-    reply = apns.handle(
-        call(
-            apns_id=ID,
-            apns_collapse_id="会" * 21,
-            apns_priority="5",
-            apns_expiration="1700086400",
-            body=padded(4096),
-            connection=7,
-        ),
-        "production",
+    whole = call(
+        apns_id=ID,
+        apns_collapse_id="会" * 21,
+        apns_priority="5",
+        apns_expiration="1700086400",
+        body=padded(4096),
+        connection=7,
     )
+    reply = apns.handle(whole, "production")
     assert (reply.status, reply.body, dict(reply.headers)) == (200, b"", {"apns-id": ID})
     (line,) = apns.record.lines()
     assert abs(line.pop("at_ms") - time.time() * 1000) < 60_000
@@ -173,18 +164,10 @@ def test_apple_names_a_push_without_id_in_upper_case_and_the_sandbox_adds_its_ow
 
 
 def test_calls_may_be_larger(apns):
-    assert (
-        reason(
-            apns, call(body=padded(5120), apns_push_type="voip", apns_topic="com.example.chat.voip")
-        )
-        == "accepted"
-    )
-    assert (
-        reason(
-            apns, call(body=padded(5121), apns_push_type="voip", apns_topic="com.example.chat.voip")
-        )
-        == "PayloadTooLarge"
-    )
+    voip = call(body=padded(5120), apns_push_type="voip", apns_topic="com.example.chat.voip")
+    assert reason(apns, voip) == "accepted"
+    voip = call(body=padded(5121), apns_push_type="voip", apns_topic="com.example.chat.voip")
+    assert reason(apns, voip) == "PayloadTooLarge"
 
 
 @pytest.mark.parametrize(
@@ -192,10 +175,8 @@ def test_calls_may_be_larger(apns):
 )
 def test_passing_trouble_ends_by_push_not_by_token(apns, prefix, wanted):
     for apns_id in (ID, ID.replace("0b", "0c")):
-        tries = [
-            reason(apns, call(token=prefix + TOKEN, apns_id=apns_id))
-            for _ in range(len(wanted) + 1)
-        ]
+        numbers = range(len(wanted) + 1)
+        tries = [reason(apns, call(token=prefix + TOKEN, apns_id=apns_id)) for _ in numbers]
         assert tries == [*wanted, "accepted"]
 
 
@@ -230,15 +211,9 @@ def test_a_second_acceptance_of_an_id_is_counted_as_doubled(apns):
 
 
 def told(apns, key=KEY, **more):
-    apns.control(
-        "accounts",
-        {
-            "key_id": "KEY1234567",
-            "team_id": "TEAM123456",
-            "public_key_pem": keys.public_pem(key),
-            **more,
-        },
-    )
+    pem = keys.public_pem(key)
+    account = {"key_id": "KEY1234567", "team_id": "TEAM123456", "public_key_pem": pem, **more}
+    apns.control("accounts", account)
 
 
 def test_a_key_it_was_not_told_of_is_taken_at_its_word_and_a_known_one_is_not(apns):
@@ -322,20 +297,13 @@ def test_a_certificate_speaks_for_its_one_topic_unasked(apns):
 
 
 def test_a_certificate_of_many_topics_names_each(apns):
-    cert = shown(
-        keys.push_certificate(
-            topics=["com.example.chat", "com.example.chat.voip", "com.example.chat.complication"]
-        )
-    )
+    topics = ["com.example.chat", "com.example.chat.voip", "com.example.chat.complication"]
+    cert = shown(keys.push_certificate(topics=topics))
     assert reason(apns, call(apns_topic=None, **cert)) == "MissingTopic"
     found = reason(apns, call(apns_topic="com.example.chat.voip", apns_push_type="voip", **cert))
     assert found == "accepted"
-    assert (
-        reason(
-            apns, call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)
-        )
-        == "TopicDisallowed"
-    )
+    talk = call(apns_topic="com.example.chat.voip-ptt", apns_push_type="pushtotalk", **cert)
+    assert reason(apns, talk) == "TopicDisallowed"
 
 
 def test_a_token_that_everybody_makes_up_lives(apns):
@@ -366,21 +334,14 @@ def test_a_certificate_is_for_the_environments_it_is_marked_for(apns, marks, all
 
 
 def test_a_certificate_makes_the_authorization_header_meaningless(apns):
-    assert (
-        reason(apns, call(**{**shown(keys.push_certificate()), "authorization": "bearer nonsense"}))
-        == "accepted"
-    )
+    given = {**shown(keys.push_certificate()), "authorization": "bearer nonsense"}
+    assert reason(apns, call(**given)) == "accepted"
 
 
 def test_location_takes_no_certificate(apns):
     cert = shown(keys.push_certificate(topics=["com.example.chat.location-query"]))
-    assert (
-        reason(
-            apns,
-            call(apns_topic="com.example.chat.location-query", apns_push_type="location", **cert),
-        )
-        == "Forbidden"
-    )
+    query = call(apns_topic="com.example.chat.location-query", apns_push_type="location", **cert)
+    assert reason(apns, query) == "Forbidden"
 
 
 WRONG_CONTROL = {

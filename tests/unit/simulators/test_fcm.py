@@ -91,10 +91,8 @@ def test_the_form_must_be_one_and_of_its_grant(fcm):
 def test_a_known_account_must_sign_with_its_own_key(fcm):
     email = "worker@demo.iam.gserviceaccount.com"
     other = keys.rsa_key("other")
-    fcm.control(
-        "accounts",
-        {"client_email": email, "public_key_pem": keys.public_pem(other), "project_id": "demo"},
-    )
+    pem = keys.public_pem(other)
+    fcm.control("accounts", {"client_email": email, "public_key_pem": pem, "project_id": "demo"})
     reply = fcm.handle(token_call(keys.assertion(KEY)))
     found = (reply.status, json.loads(reply.body)["error_description"])
     assert found == (400, "Invalid JWT Signature.")
@@ -103,10 +101,8 @@ def test_a_known_account_must_sign_with_its_own_key(fcm):
 
 def test_a_known_account_sends_for_its_own_project_only(fcm):
     email = "worker@demo.iam.gserviceaccount.com"
-    fcm.control(
-        "accounts",
-        {"client_email": email, "public_key_pem": keys.public_pem(KEY), "project_id": "demo"},
-    )
+    pem = keys.public_pem(KEY)
+    fcm.control("accounts", {"client_email": email, "public_key_pem": pem, "project_id": "demo"})
     assert send(fcm, {"token": "a"})[0].status == 200
     found = send(fcm, {"token": "a"}, path="/v1/projects/else/messages:send")[1]["error"]["status"]
     assert found == "PERMISSION_DENIED"
@@ -154,10 +150,8 @@ def test_the_pages_full_example_is_accepted_and_recorded(fcm):
     assert (reply.status, answer["name"].startswith("projects/demo/messages/0:")) == (200, True)
     (line,) = fcm.record.lines()
     assert line["body"] == FULL
-    shown = {
-        name: line[name]
-        for name in ("vendor", "account", "project", "token", "id", "collapse_id", "topic", "name")
-    }
+    names = ("vendor", "account", "project", "token", "id", "collapse_id", "topic", "name")
+    shown = {name: line[name] for name in names}
     assert shown == {
         "vendor": "fcm",
         "account": "worker@demo.iam.gserviceaccount.com",
@@ -219,9 +213,10 @@ WRONG = table("""
 @pytest.mark.parametrize(("message", "field"), WRONG.values(), ids=WRONG)
 def test_each_wrong_field_is_named(fcm, message, field):
     reply, answer = send(fcm, message)
+    details = answer["error"]["details"]
     violations = [
         one["field"]
-        for one in answer["error"]["details"]
+        for one in details
         if "fieldViolations" in one
         for one in one["fieldViolations"]
     ]

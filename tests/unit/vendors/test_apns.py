@@ -180,12 +180,8 @@ def test_a_call_for_callkit_carries_the_call_and_no_sound():
         note(push_type=PushType.VOIP, voip=call, ext='{"call":"1"}', payload={"handle": "another"}),
         badge=3,
     )
-    assert body == {
-        "aps": {"alert": {"title": "张三", "body": "今晚八点开会"}},
-        "handle": "u_1001",
-        "video": True,
-        "ext": '{"call":"1"}',
-    }
+    aps = {"alert": {"title": "张三", "body": "今晚八点开会"}}
+    assert body == {"aps": aps, "handle": "u_1001", "video": True, "ext": '{"call":"1"}'}
 
 
 CRITICAL = {"critical": 1, "name": "default", "volume": 1.0}
@@ -306,10 +302,10 @@ def test_vector_a_provider_token():
     )
     found = hashlib.sha256(signed.encode()).hexdigest()
     assert found == "42df217d1168550523fdf6a104c8fecca0ef4fb5c6f8760ecf08f4467e5c53ea"
-    assert (
-        signature
-        == "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
+    expected = (
+        "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg"
     )
+    assert signature == expected
     assert len(token) == 184
 
 
@@ -457,11 +453,8 @@ def test_every_process_makes_the_same_provider_token_for_forty_minutes():
         for i in (0, 32)
     )
     key: Any = serialization.load_pem_private_key(P8.encode(), None).public_key()
-    key.verify(
-        utils.encode_dss_signature(r, s),
-        first.value.rsplit(".", 1)[0].encode(),
-        ec.ECDSA(hashes.SHA256()),
-    )
+    der = utils.encode_dss_signature(r, s)
+    key.verify(der, first.value.rsplit(".", 1)[0].encode(), ec.ECDSA(hashes.SHA256()))
 
 
 DEVELOPMENT, PRODUCTION = "1.2.840.113635.100.6.3.1", "1.2.840.113635.100.6.3.2"

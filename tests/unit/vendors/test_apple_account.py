@@ -43,17 +43,13 @@ def certificate_of(
     name="Apple Push Services",
     serial=7,
 ):
-    names = [
-        x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name}: {topic}"),
-        x509.NameAttribute(x509.NameOID.USER_ID, topic),
-    ]
+    common_name = x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name}: {topic}")
+    names = [common_name, x509.NameAttribute(x509.NameOID.USER_ID, topic)]
     builder = x509.CertificateBuilder(x509.Name(names), x509.Name(names), key.public_key(), serial)
     builder = builder.not_valid_before(NOW + first * DAY).not_valid_after(NOW + last * DAY)
     listed = topic_list(*(topics if topics is not None else (topic, f"{topic}.voip")))
-    for oid, raw in [
-        *((mark, b"\x05\x00") for mark in marks),
-        ("1.2.840.113635.100.6.3.6", listed),
-    ]:
+    extensions = [*((mark, b"\x05\x00") for mark in marks), ("1.2.840.113635.100.6.3.6", listed)]
+    for oid, raw in extensions:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), raw), critical=False
         )
@@ -153,10 +149,8 @@ def test_chains_and_strangers_beside_it_change_nothing():
 
 def test_where_none_fits_the_nearest_is_told():
     keys = key_of(), key_of()
-    raw = together(
-        p12_of(keys[0], certificate_of(keys[0], topic="com.example.other")),
-        p12_of(keys[1], certificate_of(keys[1], first=-400, last=-30)),
-    )
+    other = p12_of(keys[0], certificate_of(keys[0], topic="com.example.other"))
+    raw = together(other, p12_of(keys[1], certificate_of(keys[1], first=-400, last=-30)))
     with pytest.raises(CredentialError, match="expired on"):
         given(raw)
 
@@ -261,9 +255,8 @@ def test_a_topic_of_calls_or_complications_is_no_bundle_id(suffix):
 
 def test_a_bundle_id_that_really_ends_in_voip_is_taken():
     key, topic = key_of(), f"{CHAT}.voip"
-    assert (
-        given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
-    )  # its list has ….voip.voip
+    # its list has ….voip.voip
+    assert given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
     options = {
         "topic": topic,
         "key_id": "ABC123DEFG",

@@ -204,11 +204,8 @@ def test_an_app_that_draws_itself_gets_everything_as_data():
 
 
 def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
-    about = note(
-        hidden=True,
-        vendor={"data_only": True},
-        payload={"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"},
-    )
+    payload = {"title": "secret", "tag": "theirs", "badge": 9, "sound": "loud", "mid": "m"}
+    about = note(hidden=True, vendor={"data_only": True}, payload=payload)
     data = message_of(about, badge=7)["data"]
     found = (data["title"], data["tag"], data["badge"], data["sound"])
     assert found == ("张三", "m-9f3c", "7", "default")
@@ -243,15 +240,13 @@ def test_priority(about, priority):
 
 
 def test_overrides_and_raw_keys():
-    raw = {
-        "notification": {
-            "android_channel_id": "raw",
-            "color": "#112233",
-            "tag": "theirs",
-            "title": "raw title",
-        },
-        "token": "x",
+    notification = {
+        "android_channel_id": "raw",
+        "color": "#112233",
+        "tag": "theirs",
+        "title": "raw title",
     }
+    raw = {"notification": notification, "token": "x"}
     android = message_of(
         note(vendor={"channel_id": "chat_high", "image": "https://i/2"}, placement=PLACED)
     )["android"]["notification"]
@@ -382,12 +377,8 @@ def test_vector_a_assertion(key):
     ours = base64.urlsafe_b64decode(signature + "==")
     key.public_key().verify(ours, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     theirs: Any = serialization.load_pem_public_key(PUBLIC_KEY.encode())
-    theirs.verify(
-        base64.urlsafe_b64decode(SIGNATURE + "=="),
-        signed.encode(),
-        padding.PKCS1v15(),
-        hashes.SHA256(),
-    )
+    raw = base64.urlsafe_b64decode(SIGNATURE + "==")
+    theirs.verify(raw, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
     token = f"{signed}.{SIGNATURE}"
     seen = (len(token), hashlib.sha256(token.encode()).hexdigest())
     assert seen == (713, "1b459c2f46fedecf00eeee59114925483d8c6fc52caf72b65803b1c75eddbd2a")

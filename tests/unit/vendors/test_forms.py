@@ -200,11 +200,9 @@ def told(connection: Http2Connection) -> list[tuple[int, int, Any]]:
     raw, decoder, found = connection.take_out().partition(b"SM\r\n\r\n")[2], Decoder(), []
     at = 0
     while at < len(raw):
-        size, kind, stream = (
-            int.from_bytes(raw[at : at + 3]),
-            raw[at + 3],
-            int.from_bytes(raw[at + 5 : at + 9]),
-        )
+        size = int.from_bytes(raw[at : at + 3])
+        kind = raw[at + 3]
+        stream = int.from_bytes(raw[at + 5 : at + 9])
         payload, at = raw[at + 9 : at + 9 + size], at + 9 + size
         found.append((kind, stream, sorted(decoder.decode(payload)) if kind == 1 else payload))
     return found

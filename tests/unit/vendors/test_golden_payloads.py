@@ -92,12 +92,9 @@ def request_of(
 
 def shown(request: Request) -> dict[str, Any]:
     """The request as JSON: its body read, forms as their fields, JSON inside fields read too."""
+    names = ("method", "endpoint", "path", "headers", "body")
     plain = msgspec.to_builtins(
-        {
-            name: getattr(request, name)
-            for name in ("method", "endpoint", "path", "headers", "body")
-            if hasattr(request, name)
-        }
+        {name: getattr(request, name) for name in names if hasattr(request, name)}
     )
     plain["body"] = readable(bytes(request.body))
     return dict(plain)
@@ -146,10 +143,8 @@ def every() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def golden() -> Mapping[str, Any]:
     if WRITE:
-        GOLDEN.write_text(
-            json.dumps(every(), ensure_ascii=False, indent=1, sort_keys=True) + "\n",
-            encoding="utf-8",
-        )
+        text = json.dumps(every(), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        GOLDEN.write_text(text, encoding="utf-8")
     return dict(json.loads(GOLDEN.read_text(encoding="utf-8")))
 
 

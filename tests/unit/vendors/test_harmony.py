@@ -79,10 +79,8 @@ def test_a_token_alone_is_judged_by_its_reason(reason, verdict):
 
 
 def test_a_whole_batch_without_right_is_the_credentials_fault():
-    outcomes = HARMONY.classify(
-        batch("T1", "T2"),
-        reply({"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'}),
-    )
+    answer = {"code": "80300007", "msg": '{"failure":2,"illegalTokens":{"noRight":["T1","T2"]}}'}
+    outcomes = HARMONY.classify(batch("T1", "T2"), reply(answer))
     assert [o.verdict for o in outcomes] == [V.CREDENTIAL_REFUSED] * 2
 
 
@@ -166,12 +164,8 @@ def test_the_token_is_signed_here_with_the_same_claims_in_every_process():
     later = signed(HARMONY, CRED, 1_700_000_000_000 + 100_000)
     head, claims, signature = token.value.split(".")
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-    PUBLIC_KEY.verify(
-        base64.urlsafe_b64decode(signature + "=="),
-        f"{head}.{claims}".encode(),
-        pss,
-        hashes.SHA256(),
-    )
+    raw = base64.urlsafe_b64decode(signature + "==")
+    PUBLIC_KEY.verify(raw, f"{head}.{claims}".encode(), pss, hashes.SHA256())
     read = json.loads(base64.urlsafe_b64decode(claims + "=="))
     assert read["iat"] == 1_700_000_000 // 1800 * 1800
     assert read["exp"] == read["iat"] + 3600
@@ -363,11 +357,8 @@ def test_a_silent_push_keeps_an_ext_that_alone_is_too_long():
 
 
 def test_golden_body_of_an_in_app_call():
-    _, body = built(
-        note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"}),
-        rights=("harmony.voip",),
-        ttl_s=45,
-    )
+    call = note(**CALL, voip={"call_id": "c1"}, ext="e", payload={"call_id": "c2"})
+    _, body = built(call, rights=("harmony.voip",), ttl_s=45)
     assert body == {
         "payload": {"extraData": '{"call_id":"c1","ext":"e"}'},
         "target": {"token": ["T1"]},
@@ -561,12 +552,8 @@ def account(**over):
 
 def test_a_service_account_is_taken_apart():
     options, secrets = HARMONY.read_credential({"receipt_id": "R"}, account(), NOW_MS)
-    assert options == {
-        "receipt_id": "R",
-        "project_id": "p1",
-        "key_id": "k1",
-        "sub_account": "sub-1",
-    }
+    expected = {"receipt_id": "R", "project_id": "p1", "key_id": "k1", "sub_account": "sub-1"}
+    assert options == expected
     assert secrets == {"private_key": PRIVATE_PEM.strip()}
 
 

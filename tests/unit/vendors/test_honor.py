@@ -309,11 +309,8 @@ def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
-    raw = {
-        "message": {"token": ["X"], "data": "mine"},
-        "android": {"targetUserType": 1, "biTag": "x", "ttl": "1s", "data": "y"},
-        "token": ["X"],
-    }
+    android = {"targetUserType": 1, "biTag": "x", "ttl": "1s", "data": "y"}
+    raw = {"message": {"token": ["X"], "data": "mine"}, "android": android, "token": ["X"]}
     body = built(note(vendor_raw=raw))
     assert (body["token"], body["data"]) == (["T1"], "mine")
     assert set(body) == {"data", "android", "token"}

@@ -39,9 +39,9 @@ CODES = {
 
 @pytest.mark.parametrize("code", sorted({*huawei_codes.CODES, *CODES}))
 def test_each_code_has_its_meaning_on_any_http_status(code):
+    statuses = (200, 400, 401, 500)
     answers = [
-        reply({"code": code, "msg": "words", "requestId": "r1"}, status)
-        for status in (200, 400, 401, 500)
+        reply({"code": code, "msg": "words", "requestId": "r1"}, status) for status in statuses
     ]
     outcomes = [HUAWEI.classify(batch("T1"), answer)[0] for answer in answers]
     _, again, attempts_max, alarm = CODES.get(code, (None, None, None, False))
@@ -330,11 +330,8 @@ def test_class_and_right_decide_the_category(about, rights, category, importance
 
 
 def test_a_call_is_voip_with_the_timeout_as_life():
-    one = note(
-        kind=Kind.CALL_INVITE,
-        placement={"category": "VOIP", "importance": "NORMAL"},
-        push_type=PushType.VOIP,
-    )
+    placement = {"category": "VOIP", "importance": "NORMAL"}
+    one = note(kind=Kind.CALL_INVITE, placement=placement, push_type=PushType.VOIP)
     android = shown(one, ttl_s=45)
     assert (android["category"], android["ttl"]) == ("VOIP", "45s")
 
@@ -415,12 +412,8 @@ def test_each_field_of_the_note_has_its_place(about, of_item, name, expected):
 
 
 def test_raw_fields_touch_neither_target_nor_mode():
-    raw = {
-        "message": {"token": ["X"], "topic": "t", "condition": "c", "data": "mine"},
-        "validate_only": True,
-        "token": ["X"],
-        "notification": "junk",
-    }
+    message = {"token": ["X"], "topic": "t", "condition": "c", "data": "mine"}
+    raw = {"message": message, "validate_only": True, "token": ["X"], "notification": "junk"}
     body = json.loads(HUAWEI.build(batch("T1", note_=note(vendor_raw=raw)), CRED, ACCESS).body)
     assert set(body["message"]) == {"data", "android", "token"}
     found = (body["validate_only"], body["message"]["token"], body["message"]["data"])

@@ -113,10 +113,8 @@ def form_of(about=None, **of_batch) -> dict[str, str]:
     request = meizu_request.build(
         batch(about, **of_batch), credential(Vendor.MEIZU, {"app_id": "110001"}), None
     )
-    return {
-        name: values[0]
-        for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()
-    }
+    fields = parse_qs(request.body.decode(), strict_parsing=True).items()
+    return {name: values[0] for name, values in fields}
 
 
 def message_of(about=None, **of_batch) -> dict:
@@ -204,12 +202,8 @@ def test_receipts_are_asked_for_only_with_an_address():
 
 
 def test_a_silent_push_is_refused_before_a_request():
-    assert (
-        meizu_request.refuse(
-            batch(note(push_type=PushType.SILENT)).items[0], credential(Vendor.MEIZU)
-        )
-        == "silent_not_supported"
-    )
+    silent = batch(note(push_type=PushType.SILENT)).items[0]
+    assert meizu_request.refuse(silent, credential(Vendor.MEIZU)) == "silent_not_supported"
     assert meizu_request.refuse(batch().items[0], credential(Vendor.MEIZU)) is None
 
 
@@ -234,10 +228,8 @@ def test_a_credential_is_proved_without_a_push(code, verdict):
 
 def receipts(value) -> list[tuple]:
     raw = urlencode({"cb": json.dumps(value), "access_token": "x"}).encode()
-    return [
-        (r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict)
-        for r in read_any(read_receipts, raw)
-    ]
+    found = read_any(read_receipts, raw)
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in found]
 
 
 RECEIPTS = {

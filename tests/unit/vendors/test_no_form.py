@@ -55,22 +55,10 @@ def test_a_refused_sample_a_request_without_a_form_and_one_that_knows_the_time_h
 def test_a_vendor_that_takes_many_tokens_has_none_and_old_forms_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert (
-        forms.form_of(
-            VENDORS[Vendor.MEIZU], ONE, cases.credential(Vendor.MEIZU), cases.ACCESS, None
-        )
-        is None
-    )
+    account = cases.credential(Vendor.MEIZU)
+    assert forms.form_of(VENDORS[Vendor.MEIZU], ONE, account, cases.ACCESS, None) is None
     monkeypatch.setattr(forms, "FORMS_MAX", 0)
     for number in range(2):
-        assert (
-            forms.form_of(
-                SPEC,
-                ONE,
-                cases.credential(Vendor.FCM, {"number": str(number)}),
-                cases.ACCESS,
-                f"u{number}",
-            )
-            is not None
-        )
+        account = cases.credential(Vendor.FCM, {"number": str(number)})
+        assert forms.form_of(SPEC, ONE, account, cases.ACCESS, f"u{number}") is not None
         assert len(forms._forms) == 1

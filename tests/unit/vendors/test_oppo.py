@@ -333,10 +333,8 @@ def test_the_same_registration_id_travels_once_and_hosts_are_not_mixed():
     assert request.endpoint == "OPPO"
     assert [m["target_value"] for m in json.loads(form["messages"])] == [REGID, f"CN_{HEX}"]
     assert [item.target.push_id for item in sent(batch)] == [PUSH_ID, PUSH_ID]
-    data = [
-        {"messageId": "a", "registrationId": REGID},
-        {"messageId": "b", "registrationId": f"CN_{HEX}"},
-    ]
+    second = {"messageId": "b", "registrationId": f"CN_{HEX}"}
+    data = [{"messageId": "a", "registrationId": REGID}, second]
     outcomes = outcomes_of(batch, {"code": 0, "data": data})
     assert [o.verdict for o in outcomes] == [Verdict.ACCEPTED, R, Verdict.ACCEPTED, R]
     assert outcomes[1].again is None
@@ -424,10 +422,8 @@ raw fields touch no class | private | {"vendor_raw": {"category": "ORDER", "noti
 def test_class_fields_follow_placement_rights_and_overrides(account, changes, expected):
     usual = msgspec.to_builtins(OPEN if changes.pop("open", False) else NOTE)
     usual["placement"] |= changes.pop("placed", {})
-    sent_ = wire(
-        msgspec.convert(usual | changes, Notification),
-        STRONG if account == "strong" else CREDENTIAL,
-    )
+    notification = msgspec.convert(usual | changes, Notification)
+    sent_ = wire(notification, STRONG if account == "strong" else CREDENTIAL)
     names = ("category", "notify_level", "channel_id", "private_msg_template_id")
     assert [sent_.get(name) for name in names] == [cell(one) for one in expected.split()]
 
@@ -449,13 +445,8 @@ def test_a_senders_template_fills_its_own_variables_as_object_or_as_text():
 
 
 def test_template_variables_have_the_vendors_names_and_are_never_blank():
-    note = with_(
-        placement={**PRIVATE, "template_sender": "who", "template_text": "what"},
-        sender_name="",
-        text=" ",
-        title=" ",
-        body="",
-    )
+    placement = {**PRIVATE, "template_sender": "who", "template_text": "what"}
+    note = with_(placement=placement, sender_name="", text=" ", title=" ", body="")
     sent_ = wire(note)
     assert sent_["private_title_parameters"] == {"who": "Example"}
     assert sent_["private_content_parameters"] == {"what": "您收到一条新消息"}

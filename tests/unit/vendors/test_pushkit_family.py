@@ -35,11 +35,9 @@ def test_long_words_use_the_room_there_is(spec):
 
 @every_vendor
 def test_what_stands_beside_the_words_goes_before_the_words_go(spec):
+    image = "https://cdn.example.com/a.png"
     dropped = note(
-        ext="x" * 200,
-        payload={"big": "y" * 5000},
-        image="https://cdn.example.com/a.png",
-        placement={"importance": "NORMAL"},
+        ext="x" * 200, payload={"big": "y" * 5000}, image=image, placement={"importance": "NORMAL"}
     )
     body = built(spec, dropped).body.decode()
     assert "x" * 200 in body
@@ -67,11 +65,8 @@ def test_retries_carry_the_same_ids_and_two_messages_never_overwrite_each_other(
 def test_one_push_has_its_push_id_as_tag_and_a_batch_one_of_the_event(spec):
     def tag(sent):
         text = spec.build(sent, credential(spec.vendor), ACCESS).body.decode()
-        return next(
-            text.split(f'"{name}":"')[1].split('"')[0]
-            for name in ("bi_tag", "biTag")
-            if name in text
-        )
+        names = ("bi_tag", "biTag")
+        return next(text.split(f'"{name}":"')[1].split('"')[0] for name in names if name in text)
 
     assert tag(batch("a")) == "0123456789abcdef0123456789abcdef"
     many = tag(batch("a", "b"))

@@ -83,26 +83,19 @@ def loudness(vendor: Vendor, kind: Kind):
         return advance.get("suspend"), (advance.get("notificationType") or {}).get("sound")
     body = json.loads(raw)
     if vendor is Vendor.APNS:
-        return (
-            headers["apns-priority"],
-            body["aps"].get("sound"),
-            body["aps"].get("interruption-level"),
-        )
+        priority = headers["apns-priority"]
+        return (priority, body["aps"].get("sound"), body["aps"].get("interruption-level"))
     if vendor is Vendor.FCM:
         shown = body["message"]["android"]["notification"]
-        return (
-            body["message"]["android"]["priority"],
-            shown.get("sound"),
-            shown.get("notification_priority"),
-            shown.get("ticker"),
-        )
+        priority = body["message"]["android"]["priority"]
+        sound = shown.get("sound")
+        return (priority, sound, shown.get("notification_priority"), shown.get("ticker"))
     if vendor is Vendor.HUAWEI:
         shown = body["message"]["android"]["notification"]
         return shown["importance"], shown.get("sound"), shown.get("default_sound")
     if vendor is Vendor.HARMONY:
-        return (
-            body["payload"]["notification"].get("sound") if "payload" in body else None
-        )  # revoked
+        # revoked
+        return body["payload"]["notification"].get("sound") if "payload" in body else None
     if vendor is Vendor.HONOR:
         return body["android"]["notification"]["importance"]
     return body["notifyType"]

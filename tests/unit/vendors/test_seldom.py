@@ -52,10 +52,8 @@ def test_a_silent_push_carries_the_badges_number_as_data() -> None:
 
 
 def test_without_an_access_token_no_header_claims_one() -> None:
-    for request in (
-        fcm_request.build(batch(), credential(Vendor.FCM), None),
-        fcm_request.check(credential(Vendor.FCM), None),
-    ):
+    sends = fcm_request.build(batch(), credential(Vendor.FCM), None)
+    for request in (sends, fcm_request.check(credential(Vendor.FCM), None)):
         assert "authorization" not in request.headers
 
 
@@ -105,10 +103,8 @@ def test_a_xiaomi_template_takes_only_so_many_variables() -> None:
 
 
 def test_apples_environment_names_its_endpoint() -> None:
-    told = [
-        apns_account.endpoints_used(credential(Vendor.APNS, {"env": env}))
-        for env in ("sandbox", "production")
-    ]
+    envs = ("sandbox", "production")
+    told = [apns_account.endpoints_used(credential(Vendor.APNS, {"env": env})) for env in envs]
     assert told == [("APNS_SANDBOX",), ("APNS_PRODUCTION",)]
 
 

@@ -84,9 +84,6 @@ def batch_with(batch: RequestBatch, prepared: Any) -> RequestBatch:
 def test_no_token_that_passes_can_break_a_request(vendor: Vendor, token: str) -> None:
     spec = VENDORS[vendor]
     if spec.token_valid(token):
-        request = spec.build(
-            RequestBatch((PushItem(note(), target(token), None, 600),), NOW_MS),
-            credential(vendor),
-            ACCESS,
-        )
+        items = (PushItem(note(), target(token), None, 600),)
+        request = spec.build(RequestBatch(items, NOW_MS), credential(vendor), ACCESS)
         assert fault_of(request) is None

@@ -103,17 +103,13 @@ def test_the_code_says_whose_day_is_over(code, bucket):
 
 @pytest.mark.parametrize(("code", "spent"), [(10252, True), (10302, False), (10311, False)])
 def test_only_the_end_of_the_days_lists_ends_lists(code, spent):
-    assert {
-        o.lists_spent
-        for o in vivo_codes.classify(batch(tokens=TOKENS), answer(200, {"result": code}))
-    } == {spent}
+    outcomes = vivo_codes.classify(batch(tokens=TOKENS), answer(200, {"result": code}))
+    assert {o.lists_spent for o in outcomes} == {spent}
 
 
 def test_a_number_as_userid_is_the_token_of_those_digits():
-    outcome = told(
-        {"result": 10302, "invalidUser": {"status": 4, "userid": 16587320000000012}},
-        tokens=("16587320000000012",),
-    )
+    invalid_user = {"status": 4, "userid": 16587320000000012}
+    outcome = told({"result": 10302, "invalidUser": invalid_user}, tokens=("16587320000000012",))
     assert (outcome.verdict, outcome.code) == (Verdict.REJECTED, "10302.4")
 
 
@@ -182,15 +178,11 @@ def test_a_list_is_saved_and_then_pushed():
     ],
 )
 def test_a_body_that_was_not_saved_is_not_pushed(said):
+    sent = batch(tokens=TOKENS)
+    assert vivo_request.follow(sent, answer(*said), credential(Vendor.VIVO), ACCESS) is None
+    answered = {"result": 0, "taskId": "1"}
     assert (
-        vivo_request.follow(batch(tokens=TOKENS), answer(*said), credential(Vendor.VIVO), ACCESS)
-        is None
-    )
-    assert (
-        vivo_request.follow(
-            batch(), answer(200, {"result": 0, "taskId": "1"}), credential(Vendor.VIVO), ACCESS
-        )
-        is None
+        vivo_request.follow(batch(), answer(200, answered), credential(Vendor.VIVO), ACCESS) is None
     )
 
 
@@ -482,10 +474,8 @@ def test_what_does_not_fit_the_map_is_left_out_ext_last():
 @pytest.mark.parametrize(("app_id", "app_key", "now_ms", "secret", "wanted"), VIVO_SIGNS)
 def test_sign_vectors(app_id, app_key, now_ms, secret, wanted):
     assert vivo_credential.sign(app_id, app_key, now_ms, secret) == wanted
-    request = vivo_credential.ask(
-        credential(Vendor.VIVO, {"app_id": app_id, "app_key": app_key}, {"app_secret": secret}),
-        now_ms,
-    )
+    options = {"app_id": app_id, "app_key": app_key}
+    request = vivo_credential.ask(credential(Vendor.VIVO, options, {"app_secret": secret}), now_ms)
     found = json.loads(request.body)
     assert found == {"appId": int(app_id), "appKey": app_key, "timestamp": now_ms, "sign": wanted}
     assert request.path == "/message/auth"
@@ -526,10 +516,8 @@ def test_a_wrong_clock_is_named():
 
 def receipts(value) -> list[tuple]:
     raw = json.dumps(value).encode()
-    return [
-        (r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict)
-        for r in read_any(vivo_receipts.read_receipts, raw)
-    ]
+    found = read_any(vivo_receipts.read_receipts, raw)
+    return [(r.token, r.tag, r.request_id, r.status, r.at_ms, r.verdict) for r in found]
 
 
 RECEIPTS = {
@@ -592,10 +580,6 @@ def test_the_detail_decides_under_either_name_and_the_kind_where_it_says_nothing
 @pytest.mark.parametrize("known_first", [True, False])
 def test_an_empty_detail_under_one_name_hides_none_under_the_other(empty, known_first):
     names = ("subStatus", "subAckType") if known_first else ("subAckType", "subStatus")
-    assert (
-        receipts({"1": {"targets": "r1", "ackType": "102", names[0]: "20001", names[1]: empty}})[0][
-            3
-        ]
-        == "token_dead"
-    )
+    told = {"1": {"targets": "r1", "ackType": "102", names[0]: "20001", names[1]: empty}}
+    assert receipts(told)[0][3] == "token_dead"
     assert receipts({"1": {"targets": "r1", "ackType": "103", names[0]: empty}})[0][3] == "replaced"

@@ -112,13 +112,8 @@ ROWS = {
 @pytest.mark.parametrize("code", sorted({*map(int, CODES), *ROWS}))
 @pytest.mark.parametrize("as_text", [False, True], ids=["number", "text"])
 def test_each_code_gives_its_verdict(code, as_text):
-    reply = {
-        "result": "error",
-        "code": str(code) if as_text else code,
-        "reason": "why",
-        "description": "d",
-        "trace_id": "x",
-    }
+    shown = str(code) if as_text else code
+    reply = {"result": "error", "code": shown, "reason": "why", "description": "d", "trace_id": "x"}
     outcome = told(reply)
     seen = (outcome.verdict, outcome.attempts_max, outcome.alarm)
     assert seen == ROWS.get(code, (CODES.get(str(code)), None, False))
@@ -247,15 +242,13 @@ def test_partial_quota_is_parsed(text, found):
 
 
 def test_partly_over_quota_is_accepted_with_words_and_wholly_is_quota_spent():
-    over = {
-        **SUCCESS,
-        "data": {
-            "id": "s",
-            "day_quota": "20000",
-            "day_acked": "19990",
-            "channel_exceed_quota": "no_channel:2 a:3",
-        },
+    data = {
+        "id": "s",
+        "day_quota": "20000",
+        "day_acked": "19990",
+        "channel_exceed_quota": "no_channel:2 a:3",
     }
+    over = {**SUCCESS, "data": data}
     some = outcomes_of(9, over)
     found = {(o.verdict, o.words, o.alarm) for o in some}
     assert found == {(Verdict.ACCEPTED, "5 of 9 over the day's quota", True)}
@@ -292,11 +285,9 @@ def test_vector_9_1_is_what_build_sends_but_for_our_own_ids():
     """Same fields in the same order: payload, notify_id and the echoed tag are ours, a jobkey is
     added.
     """
+    payload = {"conv": "p2p_7", "seq": 42}
     note = with_(
-        ext=None,
-        payload={"conv": "p2p_7", "seq": 42},
-        bucket=Bucket.PUBLIC,
-        placement={"channel_id": "123456"},
+        ext=None, payload=payload, bucket=Bucket.PUBLIC, placement={"channel_id": "123456"}
     )
     request = built(note, callback_url="https://push.example.com/cb/xiaomi")
     ours = {"notify_id": str(number_id("m1")), "extra.callback.param": PUSH_ID}
@@ -412,12 +403,8 @@ def test_a_senders_template_fills_its_own_variables():
         assert form["extra.template_id"] == "T9"
         found = json.loads(form["extra.template_param"])
         assert found == {"a": "A", "d": "Example", "b": "7", "c": "您收到一条新消息"}
-    assert (
-        json.loads(
-            wire(with_(template={"id": "T9", "title_params": "{half"}))["extra.template_param"]
-        )
-        == {}
-    )
+    template = {"id": "T9", "title_params": "{half"}
+    assert json.loads(wire(with_(template=template))["extra.template_param"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -503,10 +490,8 @@ def test_raw_extra_is_white_listed_and_valid(raw, expected):
 
 
 def test_style_1_is_big_text_and_the_credential_may_name_an_activity():
-    credential = replace(
-        CREDENTIAL,
-        options={**CREDENTIAL.options, "intent_uri": "intent:#Intent;end", "region": "global"},
-    )
+    options = {**CREDENTIAL.options, "intent_uri": "intent:#Intent;end", "region": "global"}
+    credential = replace(CREDENTIAL, options=options)
     form = wire(with_(vendor={"style": 1, "channel_name": "Chats"}), credential)
     assert (form["extra.notification_style_type"], form["extra.channel_name"]) == ("1", "Chats")
     assert (form["extra.notify_effect"], form["extra.intent_uri"]) == ("2", "intent:#Intent;end")
@@ -642,11 +627,8 @@ def test_any_bytes_tell_a_quota_or_none(body, status):
 
 
 def taken(**data):
-    body = {
-        "result": "ok",
-        "code": 0,
-        "data": {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data},
-    }
+    data = {"id": "sdm1", "day_quota": "20000", "day_acked": "1", **data}
+    body = {"result": "ok", "code": 0, "data": data}
     return [one.verdict for one in outcomes_of(3, body)]
 
 

@@ -63,11 +63,8 @@ def test_the_events_of_our_pages_are_events() -> None:
     schema = json_schema()["$defs"]
     for text in found:
         event = json.loads(text)
-        (read,) = [
-            read_entry(
-                "s", "1795413844000-0", {b"e": text.encode()}, (event["app"],), 1795413844000
-            )
-        ]
+        fields = {b"e": text.encode()}
+        (read,) = [read_entry("s", "1795413844000-0", fields, (event["app"],), 1795413844000)]
         assert not isinstance(read, Refused), read
         shape = schema[TYPES[event["type"]].shape.__name__]
         assert set(event["data"]) <= set(shape["properties"])

@@ -81,25 +81,11 @@ def test_what_an_app_nests_too_deep_costs_no_message(data: dict[str, Any]) -> No
 
 
 def test_other_doors_leave_out_what_is_too_deep() -> None:
-    assert (
-        taken(
-            mattermost.event_of({"device_id": "t", "sub_type": DEEP, "message": "hi"}, FOUND, NOW)
-        ).push.display.body
-        == "hi"
-    )
-    sent = gorush.read_request(
-        [
-            {
-                "platform": 1,
-                "tokens": ["t"],
-                "message": "hi",
-                "data": {"d": DEEP, "k": 1},
-                "alert": DEEP,
-            }
-        ],
-        [ACCOUNT],
-        NOW,
-    )
+    post = {"device_id": "t", "sub_type": DEEP, "message": "hi"}
+    assert taken(mattermost.event_of(post, FOUND, NOW)).push.display.body == "hi"
+    data = {"d": DEEP, "k": 1}
+    items = [{"platform": 1, "tokens": ["t"], "message": "hi", "data": data, "alert": DEEP}]
+    sent = gorush.read_request(items, [ACCOUNT], NOW)
     (push,) = sent.pushes
     assert taken(push.event).push.data.payload == {"k": 1}
 

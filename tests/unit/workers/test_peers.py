@@ -43,10 +43,8 @@ def test_host_and_scheme_are_the_proxys_only_where_it_is_ours():
     ours, nobody = Peers(["127.0.0.1"]), Peers(())
     found = (ours.host("127.0.0.1", headers), nobody.host("127.0.0.1", headers))
     assert found == ("push.example.com", "127.0.0.1:8080")
-    assert (
-        ours.over_tls("127.0.0.1", headers, "http"),
-        nobody.over_tls("127.0.0.1", headers, "http"),
-    ) == (True, False)
+    over_tls = ours.over_tls("127.0.0.1", headers, "http")
+    assert (over_tls, nobody.over_tls("127.0.0.1", headers, "http")) == (True, False)
 
 
 def test_a_proxy_shows_itself():

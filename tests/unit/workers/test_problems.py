@@ -59,13 +59,9 @@ def test_a_user_of_redis_gets_the_rights_of_the_requirements_page():
 
 
 def test_a_value_may_differ_by_language():
+    waiting = BothWords(", 3 wait", "，3 条在等待")
     one = bad(
-        "lanes",
-        "lane_paused",
-        lane="vivo v of a",
-        key="a vivo v",
-        waiting=BothWords(", 3 wait", "，3 条在等待"),
-        since_ms=5,
+        "lanes", "lane_paused", lane="vivo v of a", key="a vivo v", waiting=waiting, since_ms=5
     )
     assert (one.found, one.words("zh"), one.help("zh")) == (
         "vivo v of a is paused by an operator, 3 wait",
@@ -90,11 +86,8 @@ SHARED = ("lane_paused", "credential_expired", "lane_guard", "processes_missing"
 
 @pytest.mark.parametrize("name", SHARED)
 def test_an_alert_rings_in_the_words_of_its_problem(name):
-    words = filled(
-        PROBLEMS[name].found,
-        "en",
-        {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])},
-    )
+    blanks = {place: WRITTEN[place] for place in places(PROBLEMS[name].found[0])}
+    words = filled(PROBLEMS[name].found, "en", blanks)
     assert RULES[PROBLEMS[name].alert]["annotations"]["summary"].startswith(words)
 
 

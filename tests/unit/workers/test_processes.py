@@ -19,13 +19,8 @@ print(stop.wait(30))
 
 
 def test_a_signal_inside_the_lock_of_what_it_sets_ends_the_process_all_the_same():
-    ended = subprocess.run(
-        [sys.executable, "-c", _INSIDE_THE_LOCK],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    argv = [sys.executable, "-c", _INSIDE_THE_LOCK]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
 
 

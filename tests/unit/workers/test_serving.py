@@ -99,12 +99,8 @@ def test_a_call_that_offers_another_protocol_keeps_its_body_and_its_connection(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 def test_curls_offer_of_http2_is_answered_in_http1() -> None:
     with served() as url:
-        told = subprocess.run(
-            ["curl", "-sS", "--noproxy", "*", "--http2", "-d", "words", url],
-            check=True,
-            capture_output=True,
-            timeout=20,
-        )
+        argv = ["curl", "-sS", "--noproxy", "*", "--http2", "-d", "words", url]
+        told = subprocess.run(argv, check=True, capture_output=True, timeout=20)
     assert told.stdout == b"words"
 
 

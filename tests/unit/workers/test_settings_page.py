@@ -30,8 +30,6 @@ def test_values_are_shown_with_their_origin_and_without_passwords(tmp_path):
     assert rows["PUSHFLEET_DATABASE_URL"]["from"] == "file"
     seen = (rows["PUSHFLEET_LEDGER_DAYS"]["value"], rows["PUSHFLEET_LEDGER_DAYS"]["from"])
     assert seen == ("9", ".env")
-    assert (rows["PUSHFLEET_LOG_LEVEL"]["value"], rows["PUSHFLEET_LOG_LEVEL"]["from"]) == (
-        "info",
-        "default",
-    )
+    told = (rows["PUSHFLEET_LOG_LEVEL"]["value"], rows["PUSHFLEET_LOG_LEVEL"]["from"])
+    assert told == ("info", "default")
     assert all(row["takes"] and row["means"] for row in rows.values())

@@ -40,11 +40,8 @@ def field(name: str, value: str) -> str:
 def test_a_stream_is_the_same_in_pieces_of_any_size(piece: int) -> None:
     reader = StanzaReader()
     stream = HEADER + (IQ % "<a x='1'>é&lt;</a>").encode() + b" <b/></stream:stream>"
-    found = [
-        node
-        for start in range(0, len(stream), piece)
-        for node in reader.feed(stream[start : start + piece])
-    ]
+    starts = range(0, len(stream), piece)
+    found = [node for start in starts for node in reader.feed(stream[start : start + piece])]
     assert reader.header == {"from": "push.example.org", "id": "7"}
     assert reader.closed
     iq, b = found
@@ -145,10 +142,8 @@ def test_an_answer_goes_back_and_only_a_gone_token_ends_the_subscription() -> No
 def test_a_client_finds_push_and_the_commands_of_every_vendor() -> None:
     assert PUSH in {child.attrs.get("var") for child in stanzas.disco_info().children}
     commands = stanzas.disco_items("push.example.org", COMMANDS)
-    assert {child.attrs["node"] for child in commands.children} == {
-        "unregister-push",
-        *(f"register-push-{vendor}" for vendor in Vendor),
-    }
+    found = {child.attrs["node"] for child in commands.children}
+    assert found == {"unregister-push", *(f"register-push-{vendor}" for vendor in Vendor)}
     assert stanzas.disco_items("push.example.org", "").children == []
 
 

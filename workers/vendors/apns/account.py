@@ -43,11 +43,8 @@ def demo(keys: DemoKeys) -> DemoAccount:
 
 
 def demo_token(outcome: str, digits: str) -> str:
-    return (
-        {"": "a1", "dead": "dead", "fail": "5007"}[outcome]
-        + digits[4:]
-        + ("00" if outcome == "" else "")
-    )
+    starts = {"": "a1", "dead": "dead", "fail": "5007"}
+    return starts[outcome] + digits[4:] + ("00" if outcome == "" else "")
 
 
 def endpoints_used(credential: Credential) -> Sequence[str]:

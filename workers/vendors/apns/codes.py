@@ -94,10 +94,8 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
     """One outcome, as there is one token a request. Source: apns.md §5."""
     if isinstance(answer, NoAnswer):
         quick = None if answer.sent else QUICK_S
-        return [
-            Outcome(o.verdict, o.status, words=o.words, first_s=quick)
-            for o in no_answer(batch, answer)
-        ]
+        outcomes = no_answer(batch, answer)
+        return [Outcome(o.verdict, o.status, words=o.words, first_s=quick) for o in outcomes]
     vendor_id = answer.headers.get("apns-id", "")[:REASON_MAX] or None
     if answer.status == 200:
         return [Outcome(Verdict.ACCEPTED, "200", vendor_message_id=vendor_id)] * len(batch.items)

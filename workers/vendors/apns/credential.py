@@ -183,9 +183,8 @@ def _read_p12(
 ) -> tuple[dict[str, str], dict[str, str]]:
     password = secret_text(files, "password")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # old files are BER, serial numbers negative: nothing that a person can do about
+        # old files are BER, serial numbers negative: nothing that a person can do about
+        warnings.simplefilter("ignore")
         raw = _p12_bytes(files["p12"])
         _guard_p12(raw)
         key, certificate = _fitting(_identities(raw, password.encode()), options, now_ms)
@@ -197,10 +196,8 @@ def _read_p12(
             encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode(),
     }
-    return {
-        "expires_ms": str(_ms(certificate.not_valid_after_utc)),
-        "topics": ",".join(topics),
-    }, secrets
+    expires = str(_ms(certificate.not_valid_after_utc))
+    return {"expires_ms": expires, "topics": ",".join(topics)}, secrets
 
 
 def _p12_bytes(raw: bytes) -> bytes:
@@ -324,10 +321,8 @@ def _guard_p12(raw: bytes) -> None:
 def _is_locked(content: Any) -> bool:
     if content["content_type"].native != "data":
         return True
-    return any(
-        bag["bag_id"].native == "pkcs8_shrouded_key_bag"
-        for bag in _asn1().pkcs12.SafeContents.load(content["content"].native)
-    )
+    bags = _asn1().pkcs12.SafeContents.load(content["content"].native)
+    return any(bag["bag_id"].native == "pkcs8_shrouded_key_bag" for bag in bags)
 
 
 def _bags(pfx: Any) -> Iterator[Any]:
@@ -342,11 +337,8 @@ def _iterations(pfx: Any) -> Iterator[int]:
     yield from _numbers(pfx["mac_data"].native)
     for content in pfx.authenticated_safe:
         if content["content_type"].native == "encrypted_data":
-            yield from _numbers(
-                content["content"]["encrypted_content_info"]["content_encryption_algorithm"][
-                    "parameters"
-                ].native
-            )
+            algorithm = content["content"]["encrypted_content_info"]["content_encryption_algorithm"]
+            yield from _numbers(algorithm["parameters"].native)
     for bag in _bags(pfx):
         if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
             yield from _numbers(bag["bag_value"]["encryption_algorithm"]["parameters"].native)
@@ -382,10 +374,8 @@ def _ms(moment: datetime) -> int:
 
 def _check_environment(certificate: x509.Certificate, env: str) -> None:
     """Refuses a certificate marked for the other environment only; no mark fits both."""
-    marks = {extension.oid for extension in certificate.extensions} & {
-        _MARK_DEVELOPMENT,
-        _MARK_PRODUCTION,
-    }
+    oids = {extension.oid for extension in certificate.extensions}
+    marks = oids & {_MARK_DEVELOPMENT, _MARK_PRODUCTION}
     if env == "production" and marks == {_MARK_DEVELOPMENT}:
         raise CredentialError(
             "the certificate is for development only: use --env sandbox, or a Sandbox & "
@@ -410,17 +400,14 @@ def _check_topic(certificate: x509.Certificate, options: Mapping[str, str]) -> N
         raise CredentialError(
             f"the certificate is not for this topic, but for {', '.join(topics[:5])}"
         )
-    if (
-        f"{topic}.voip" not in topics
-    ):  # a bundle id that itself ends in .voip has its own topic for calls
+    # a bundle id that itself ends in .voip has its own topic for calls
+    if f"{topic}.voip" not in topics:
         _check_suffix(options)
 
 
 def _is_voip_only(certificate: x509.Certificate, topics: Sequence[str]) -> bool:
-    names = [
-        str(one.value)
-        for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    ]
+    attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = [str(one.value) for one in attributes]
     only_voip = bool(topics) and all(
         one.endswith(".voip") and one.removesuffix(".voip") not in topics for one in topics
     )

@@ -142,16 +142,14 @@ def _refused(
         FCM_CODES.get(refusal.code) or STATUS_CODES.get(refusal.status) or _by_status(answer.status)
     )
     if refusal.code and refusal.code not in FCM_CODES:
-        verdict = _by_status(
-            answer.status
-        )  # a code of next year: its status must not retire or pause anything
+        # a code of next year: its status must not retire or pause anything
+        verdict = _by_status(answer.status)
     if code == "INVALID_ARGUMENT":
         verdict = _bad_argument(refusal)
     if code == "UNSPECIFIED_ERROR" and in_a_row(item, code) >= UNSPECIFIED_TRIES:
         verdict = Verdict.REJECTED
-    words = ", ".join(refusal.fields)[:200] or redact(
-        refusal.message, tokens_of(batch)
-    )  # a BadRequest's message repeats the bad value
+    # a BadRequest's message repeats the bad value
+    words = ", ".join(refusal.fields)[:200] or redact(refusal.message, tokens_of(batch))
     outcome = Outcome(
         verdict,
         str(answer.status),

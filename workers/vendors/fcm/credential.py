@@ -48,12 +48,8 @@ def ask(credential: Credential, now_ms: int) -> Request:
     """The service account's signed assertion for an access token. Source: fcm.md §2."""
     token = assertion(credential.options, credential.secrets["private_key"], now_ms // 1000)
     form = urlencode({"grant_type": GRANT_TYPE, "assertion": token})
-    return Request(
-        "GOOGLE_OAUTH",
-        "/token",
-        {"content-type": "application/x-www-form-urlencoded"},
-        form.encode(),
-    )
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    return Request("GOOGLE_OAUTH", "/token", headers, form.encode())
 
 
 def assertion(options: Mapping[str, str], private_key: str, now_s: int) -> str:
@@ -83,9 +79,8 @@ def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefuse
         and granted.access_token.isascii()
         and granted.access_token.isprintable()
     ):
-        given = (
-            granted.expires_in if granted.expires_in == granted.expires_in else 0.0
-        )  # NaN is not itself
+        # NaN is not itself
+        given = granted.expires_in if granted.expires_in == granted.expires_in else 0.0
         life_ms = int(min(max(given, ACCESS_S_MIN), ACCESS_S_MAX) * 1000)
         return AccessToken(granted.access_token, now_ms + life_ms * 85 // 100, now_ms + life_ms)
     body = read(answer, dict[str, Any]) or {}

@@ -16,9 +16,8 @@ from workers.vendors.text import fitting, shrink, utf8_bytes
 from workers.vendors.types import AccessToken, Credential, PushItem, RequestBatch, quiet
 from workers.wire import VISIBLE, Request
 
-PAYLOAD_BYTES_MAX: Final = (
-    4096  # keys and values of data, notification and android.notification, in UTF-8
-)
+#: Keys and values of data, notification and android.notification, in UTF-8.
+PAYLOAD_BYTES_MAX: Final = 4096
 #: A text with this many characters always fits: four bytes per character at most.
 WORDS_CHARACTERS_MAX: Final = 500
 TTL_S_MAX: Final = 2_419_200  # 28 days
@@ -97,9 +96,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    shown = (
-        item.badge is not None and item.badge > 0 and ready.badge
-    )  # FCM: 0 means one more, not none
+    # FCM: 0 means one more, not none
+    shown = item.badge is not None and item.badge > 0 and ready.badge
     badge = ready.badge % min(item.badge or 0, COUNT_MAX) if shown else b""
     ttl = _HEAD % min(max(item.ttl_s, 0), TTL_S_MAX)
     body = b"".join(
@@ -119,13 +117,8 @@ def prepare(note: Notification, credential: Credential) -> FcmPrepared:
         if data_only
         else b'"notification_count":%d,'
     )
-    return FcmPrepared(
-        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
-        head,
-        tail,
-        badge,
-        too_large,
-    )
+    path = f"/v1/projects/{credential.options.get('project_id', '')}/messages:send"
+    return FcmPrepared(path, head, tail, badge, too_large)
 
 
 def refuse(item: PushItem, _credential: Credential) -> str | None:
@@ -142,11 +135,8 @@ def refuse(item: PushItem, _credential: Credential) -> str | None:
         )
         if sum(len(text) for text in uncut if isinstance(text, str)) <= 256:
             return None
-    return (
-        "payload_too_large"
-        if fitting(_data_message, note)[2] or fitting(_shown_message, note)[2]
-        else None
-    )
+    too_long = fitting(_data_message, note)[2]
+    return "payload_too_large" if too_long or fitting(_shown_message, note)[2] else None
 
 
 def _data_only(note: Notification, credential: Credential) -> bool:
@@ -194,17 +184,11 @@ def _fitted(
 
     prefix: a name that the body may begin with.
     """
-    room = (
-        PAYLOAD_BYTES_MAX
-        - spare
-        - sum(_weight(part) for part in beside)
-        - sum(map(utf8_bytes, words))
-    )
+    left = PAYLOAD_BYTES_MAX - spare - sum(_weight(part) for part in beside)
+    room = left - sum(map(utf8_bytes, words))
     texts: dict[str, str] = {name: words[name] for name in ("body", "title") if name in words}
-    cut_words = {
-        **words,
-        **shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix),
-    }
+    shrunk = shrink(texts, sum(map(utf8_bytes, texts.values())) - room, utf8_bytes, prefix)
+    cut_words = {**words, **shrunk}
     return cut_words, sum(map(utf8_bytes, cut_words.values())) > room
 
 
@@ -310,16 +294,10 @@ def tokens_valid(tokens: Sequence[str]) -> bool:
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """Full validation of a push to a token that can't exist, with nothing delivered."""
-    body = {
-        "message": {"token": "pushfleet-credential-check", "notification": {"body": "check"}},
-        "validate_only": True,
-    }
+    message = {"token": "pushfleet-credential-check", "notification": {"body": "check"}}
+    body = {"message": message, "validate_only": True}
     headers = {"content-type": "application/json"}
     if access is not None:
         headers["authorization"] = f"Bearer {access.value}"
-    return Request(
-        "FCM",
-        f"/v1/projects/{credential.options.get('project_id', '')}/messages:send",
-        headers,
-        compact(body),
-    )
+    path = f"/v1/projects/{credential.options.get('project_id', '')}/messages:send"
+    return Request("FCM", path, headers, compact(body))

@@ -148,7 +148,7 @@ def demo(keys: DemoKeys) -> DemoAccount:
         "auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize",
         "token_uri": AUDIENCE,
     }
+    service_account = compact(account).decode()
     return DemoAccount(
-        {"service_account": compact(account).decode()},
-        tuple(f"harmony.{name}" for name in DEMO_RIGHTS),
+        {"service_account": service_account}, tuple(f"harmony.{name}" for name in DEMO_RIGHTS)
     )

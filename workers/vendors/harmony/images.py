@@ -55,10 +55,6 @@ def read_image(answer: HttpResponse, now_ms: int) -> tuple[str, int] | None:
     if reply.code != IMAGE_CHECKED:
         return "", now_ms + IMAGE_REFUSED_MS
     ends = str(reply.expireTime)
-    good = (
-        reply.downloadUrl.startswith("https://")
-        and ends.isascii()
-        and ends.isdigit()
-        and len(ends) <= 11
-    )
+    https = reply.downloadUrl.startswith("https://")
+    good = https and ends.isascii() and ends.isdigit() and len(ends) <= 11
     return (reply.downloadUrl, int(ends) * 1000) if good and int(ends) * 1000 > now_ms else None

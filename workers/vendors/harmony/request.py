@@ -75,12 +75,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     else:
         body = _background(batch, credential, push_type)
     body["target"]["token"] = tokens
-    return Request(
-        "HARMONY",
-        f"/v3/{credential.options['project_id']}/messages:send",
-        headers(access, push_type),
-        compact(body),
-    )
+    path = f"/v3/{credential.options['project_id']}/messages:send"
+    return Request("HARMONY", path, headers(access, push_type), compact(body))
 
 
 def headers(access: AccessToken | None, push_type: int) -> dict[str, str]:
@@ -105,12 +101,8 @@ def refuse(item: PushItem, credential: Credential) -> str | None:
     if note.kind is Kind.RECALL or push_type_of(note, frozenset()) != BACKGROUND:
         return None
     data = json_text(click_data(note, Keep.EXT if note.ext is not None else Keep.ALL))
-    options = {
-        "ttl": item_ttl_s(item),
-        "biTag": "0" * TAG_HEX,
-        **_test(note, 1),
-        **_receipt(credential),
-    }
+    ttl = item_ttl_s(item)
+    options = {"ttl": ttl, "biTag": "0" * TAG_HEX, **_test(note, 1), **_receipt(credential)}
     least = {"payload": {"extraData": data}, "target": {"token": []}, "pushOptions": options}
     return refuse_long(least)
 
@@ -268,16 +260,8 @@ def category_of(note: Notification, rights: frozenset[str]) -> str:
 
 def check(credential: Credential, access: AccessToken | None) -> Request:
     """A push to no token, as v3 has no dry run: Huawei checks JWT and project first (80300010)."""
-    shown = {
-        "category": MARKETING,
-        "title": "check",
-        "body": "check",
-        "clickAction": {"actionType": 0},
-    }
+    action = {"actionType": 0}
+    shown = {"category": MARKETING, "title": "check", "body": "check", "clickAction": action}
     body = compact({"payload": {"notification": shown}, "target": {"token": []}})
-    return Request(
-        "HARMONY",
-        f"/v3/{credential.options['project_id']}/messages:send",
-        headers(access, NOTIFICATION),
-        body,
-    )
+    path = f"/v3/{credential.options['project_id']}/messages:send"
+    return Request("HARMONY", path, headers(access, NOTIFICATION), body)

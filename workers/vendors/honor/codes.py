@@ -111,10 +111,8 @@ def _listed(
     batch: RequestBatch, details: ReplyDetails, detail: Mapping[str, Any]
 ) -> Sequence[Outcome]:
     """expireTokens are dead, other failTokens may try again, the rest was accepted."""
-    expired, failed = (
-        frozenset(listed_names(detail.get("expireTokens"))),
-        frozenset(listed_names(detail.get("failTokens"))),
-    )
+    expired = frozenset(listed_names(detail.get("expireTokens")))
+    failed = frozenset(listed_names(detail.get("failTokens")))
     unnamed = ACCEPTED
     if not expired and not failed:
         if details.code == PARTIAL:

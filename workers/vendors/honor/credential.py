@@ -49,12 +49,8 @@ def read_credential(
 
 def ask_access(credential: Credential, now_ms: int) -> Request:
     del now_ms
-    return token_request(
-        "HONOR_OAUTH",
-        "/auth/token",
-        credential.options["app_key"],
-        credential.secrets["app_secret"],
-    )
+    secret = credential.secrets["app_secret"]
+    return token_request("HONOR_OAUTH", "/auth/token", credential.options["app_key"], secret)
 
 
 def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:

@@ -47,10 +47,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     if note.push_type is PushType.SILENT:
         body = _data_message(note, ttl_of(batch), receipt_tag(batch))
     else:
-        title, text = (
-            cut(title_of(note), TITLE_MAX),
-            cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX),
-        )
+        title = cut(title_of(note), TITLE_MAX)
+        text = cut(body_within(note, BODY_MAX) or body_of(note), BODY_MAX)
         repeats = 2 if _big_text(note) else 1
         body = fitted(
             lambda head, tail, keep: _alert(batch, credential, head, tail, keep),

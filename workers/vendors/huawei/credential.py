@@ -48,12 +48,8 @@ def read_credential(
 
 def ask_access(credential: Credential, now_ms: int) -> Request:
     del now_ms
-    return token_request(
-        "HUAWEI_OAUTH",
-        "/oauth2/v3/token",
-        credential.options["app_id"],
-        credential.secrets["app_secret"],
-    )
+    secret = credential.secrets["app_secret"]
+    return token_request("HUAWEI_OAUTH", "/oauth2/v3/token", credential.options["app_id"], secret)
 
 
 def read_token(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:

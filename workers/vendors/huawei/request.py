@@ -143,10 +143,8 @@ def _alert(
     message: dict[str, Any] = {"android": android, "token": []}
     if data := click_data(note, keep):
         message = {"data": json_text(data), **message}
-    return {
-        "validate_only": False,
-        "message": _with_data(message, note) if keep is Keep.ALL else message,
-    }
+    message = _with_data(message, note) if keep is Keep.ALL else message
+    return {"validate_only": False, "message": message}
 
 
 def _test(note: Notification) -> dict[str, Any]:
@@ -199,10 +197,8 @@ def _click(note: Notification, options: Mapping[str, str], keep: Keep) -> dict[s
     package = text_option(options, "package")
     target = "action=android.intent.action.MAIN;category=android.intent.category.LAUNCHER;launchFlags=0x10000000;"  # noqa: E501
     target += f"package={quote(package, safe='')};" if package else ""
-    return {
-        "type": 1,
-        "intent": f"intent:#Intent;{target}S.ext={quote(note.ext, safe='', errors='replace')};end",
-    }
+    intent = f"intent:#Intent;{target}S.ext={quote(note.ext, safe='', errors='replace')};end"
+    return {"type": 1, "intent": intent}
 
 
 def _sound(name: str | None) -> dict[str, Any]:
@@ -223,16 +219,10 @@ def _big_text(note: Notification) -> bool:
 
 def _overrides(note: Notification) -> dict[str, Any]:
     """`vendor.huawei` with vendor_raw's values of the same fields on top."""
-    raw = {
-        **part(part(note.vendor_raw, "message"), "android"),
-        **part(note.vendor_raw, "notification"),
-    }
-    return {
-        **note.vendor,
-        **{
-            key: raw[key] for key in ("category", "importance", "channel_id", "style") if key in raw
-        },
-    }
+    android = part(part(note.vendor_raw, "message"), "android")
+    raw = {**android, **part(note.vendor_raw, "notification")}
+    names = ("category", "importance", "channel_id", "style")
+    return {**note.vendor, **{key: raw[key] for key in names if key in raw}}
 
 
 def category_of(note: Notification, rights: frozenset[str]) -> str:
@@ -253,11 +243,8 @@ def importance_of(note: Notification) -> str:
     sound.
     """
     public = note.bucket is Bucket.PUBLIC
-    placed = (
-        "NORMAL"
-        if note.placement.get("importance", "LOW" if public else "NORMAL") == "NORMAL"
-        else "LOW"
-    )
+    importance = note.placement.get("importance", "LOW" if public else "NORMAL")
+    placed = "NORMAL" if importance == "NORMAL" else "LOW"
     wanted = plain(_overrides(note).get("importance")).upper()
     if quiet(note) or wanted == "LOW":
         return "LOW"

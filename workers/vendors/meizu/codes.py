@@ -94,11 +94,8 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         # to a push.
         code = ""
     if code == "200":
-        return _partial(
-            batch,
-            Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None),
-            reply.value,
-        )
+        accepted = Outcome(Verdict.ACCEPTED, status, code, words, redact(reply.msgId) or None)
+        return _partial(batch, accepted, reply.value)
     verdict = REQUEST_CODES.get(code) or _by_status(answer.status)
     alarm = verdict is Verdict.UNKNOWN or code == "300"
     outcome = Outcome(verdict, status, code, words, retry_after_s=wait, alarm=alarm)

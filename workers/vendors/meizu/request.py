@@ -41,12 +41,8 @@ def build(batch: RequestBatch, credential: Credential, _access: AccessToken | No
 
 def _request(form: Mapping[str, str], credential: Credential) -> Request:
     signed = {**form, "sign": sign(form, credential.secrets.get("app_secret", ""))}
-    return Request(
-        "MEIZU",
-        PATH,
-        {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"},
-        urlencode(signed).encode(),
-    )
+    headers = {"content-type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    return Request("MEIZU", PATH, headers, urlencode(signed).encode())
 
 
 def sign(form: Mapping[str, str], app_secret: str) -> str:
@@ -146,13 +142,8 @@ def token_valid(token: str) -> bool:
 
 def check(credential: Credential, _access: AccessToken | None) -> Request:
     """A push to an impossible pushId: refused as illegal, but only after the signature check."""
-    message = {
-        "noticeBarInfo": {"noticeMsgType": 1, "title": SAFE_TITLE, "content": SAFE_CONTENT},
-        "pushTimeInfo": {"offLine": 0},
-    }
-    form = {
-        "appId": credential.options.get("app_id", ""),
-        "pushIds": "0",
-        "messageJson": compact(message).decode(),
-    }
+    notice = {"noticeMsgType": 1, "title": SAFE_TITLE, "content": SAFE_CONTENT}
+    message = {"noticeBarInfo": notice, "pushTimeInfo": {"offLine": 0}}
+    app_id = credential.options.get("app_id", "")
+    form = {"appId": app_id, "pushIds": "0", "messageJson": compact(message).decode()}
     return _request(form, credential)

@@ -30,10 +30,8 @@ def place(
         if level not in ("1", "2") and not (level == "16" and strong):
             level = "2"
         category = wish if wish in PRIVATE_CATEGORIES else CATEGORIES[wanted]
-        fields = channel_fields(credential, wanted, over) | {
-            "category": category,
-            "notify_level": level,
-        }
+        own = {"category": category, "notify_level": level}
+        fields = channel_fields(credential, wanted, over) | own
         template = credential.templates.get(wanted)
         if template is not None:
             fields |= {

@@ -73,10 +73,8 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         return no_answer(batch, answer)
     travelling = frozenset(travelling_indexes(batch))
     judge = _judge(batch, answer)
-    return [
-        judge(item) if index in travelling else _left_out(answer)
-        for index, item in enumerate(batch.items)
-    ]
+    items = enumerate(batch.items)
+    return [judge(item) if index in travelling else _left_out(answer) for index, item in items]
 
 
 def _left_out(answer: HttpResponse) -> Outcome:
@@ -209,13 +207,10 @@ def _refused(item: PushItem, answer: HttpResponse, code: str, words: str) -> Out
     if code == "41" and _NAMES_REGID.search(words):
         return Outcome(Verdict.TOKEN_DEAD, status, code, words)
     if code in CODES:
-        wait, alarm = (
-            retry_after_s(answer) or WAITS.get(code),
-            code == "54" or (code == "29" and repeat),
-        )
-        spent = (
-            Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None
-        )  # the private class has no daily limit
+        wait = retry_after_s(answer) or WAITS.get(code)
+        alarm = code == "54" or (code == "29" and repeat)
+        # the private class has no daily limit
+        spent = Bucket.PUBLIC if CODES[code] is Verdict.QUOTA_SPENT else None
         return Outcome(
             CODES[code],
             status,
@@ -236,25 +231,17 @@ def _class_refused(item: PushItem, status: str, words: str) -> Outcome:
     if without_level(item):
         return Outcome(Verdict.REJECTED, status, "67", words, alarm=True)
     again = Again.WITHOUT_NOTIFY_LEVEL
+    attempts_max = item.attempt + 1
     return Outcome(
-        Verdict.UNAVAILABLE,
-        status,
-        "67",
-        words,
-        attempts_max=item.attempt + 1,
-        again=again,
-        alarm=True,
+        Verdict.UNAVAILABLE, status, "67", words, attempts_max=attempts_max, again=again, alarm=True
     )
 
 
 def _undocumented(item: PushItem, status: str, code: str, words: str) -> Outcome:
     """The outcome of a code without a row: a range, or an undocumented code. Never a dead token."""
     if code in UNCONFIRMED:
-        verdict = (
-            Verdict.REJECTED
-            if tries_with(item, code) >= UNCONFIRMED_ATTEMPTS
-            else Verdict.UNAVAILABLE
-        )
+        tries = tries_with(item, code)
+        verdict = Verdict.REJECTED if tries >= UNCONFIRMED_ATTEMPTS else Verdict.UNAVAILABLE
         return Outcome(verdict, status, code, words, alarm=True)
     if number(code, 500, 599):
         return Outcome(Verdict.UNAVAILABLE, status, code, words)

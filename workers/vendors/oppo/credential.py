@@ -41,12 +41,8 @@ def sign(app_key: str, timestamp_ms: int, master_secret: str) -> str:
 def ask_access(credential: Credential, now_ms: int) -> Request:
     key = credential.options.get("app_key", "")
     signature = sign(key, now_ms, credential.secrets.get("app_secret", ""))
-    return Request(
-        "OPPO",
-        "/server/v1/auth",
-        FORM,
-        encode((("app_key", key), ("sign", signature), ("timestamp", str(now_ms)))),
-    )
+    form = (("app_key", key), ("sign", signature), ("timestamp", str(now_ms)))
+    return Request("OPPO", "/server/v1/auth", FORM, encode(form))
 
 
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:

@@ -22,28 +22,22 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
     """One receipt per element and registration id. Raises ReceiptsError."""
     value = value_of(body, "data")
     elements = value if isinstance(value, list) else [value]
-    return readable(
-        [
-            receipt
-            for element in elements
-            if isinstance(element, dict)
-            for receipt in _receipts(element)
-        ],
-        value,
-    )
+    receipts = [
+        receipt
+        for element in elements
+        if isinstance(element, dict)
+        for receipt in _receipts(element)
+    ]
+    return readable(receipts, value)
 
 
 def _receipts(element: Mapping[str, Any]) -> list[Receipt]:
     status, verdict = EVENTS.get(scalar_text(element.get("eventType")), ("other", None))
-    tag, request_id, at_ms = (
-        scalar_text(element.get("param")),
-        scalar_text(element.get("messageId")) or None,
-        whole(element.get("eventTime")),
-    )
-    return [
-        Receipt(name, tag, request_id, status, at_ms, verdict)
-        for name in targets(element.get("registrationIds"))
-    ]
+    tag = scalar_text(element.get("param"))
+    request_id = scalar_text(element.get("messageId")) or None
+    at_ms = whole(element.get("eventTime"))
+    names = targets(element.get("registrationIds"))
+    return [Receipt(name, tag, request_id, status, at_ms, verdict) for name in names]
 
 
 #: Its page asks for no body: this is what a working public receiver answers.

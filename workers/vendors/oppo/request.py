@@ -34,10 +34,8 @@ CONTENT_MAX: Final = {1: 50, 2: 128}  # by style: standard, long text
 PARAMETERS_CHARS_MAX: Final = 4000  # action_parameters
 TEMPLATE_VALUE_MAX: Final = 50  # no limit is published: that of the content they become a part of
 OFFLINE_TTL_S_MAX: Final = 864_000  # 10 days
-SHOW_TTL_S: Final = {
-    Bucket.PRIVATE: 86_400,
-    Bucket.PUBLIC: 43_200,
-}  # the most a class may stay on the screen
+#: The most a class may stay on the screen.
+SHOW_TTL_S: Final = {Bucket.PRIVATE: 86_400, Bucket.PUBLIC: 43_200}
 CALLBACK_URL_MAX: Final = 200
 ACTIVITY_MAX, URL_MAX = 500, 2000
 #: Classes of 2024-11-20. An unknown category is never sent.
@@ -79,9 +77,8 @@ def build(batch: RequestBatch, credential: Credential, access: AccessToken | Non
     Each has its own message and its own `app_message_id`.
     """
     items = sent(batch)
-    shared: dict[
-        tuple[int, bool], dict[str, Any]
-    ] = {}  # what a notification's items have in common, rendered once
+    # what a notification's items have in common, rendered once
+    shared: dict[tuple[int, bool], dict[str, Any]] = {}
     for item in items:
         key = (id(item.note), without_level(item))
         if key not in shared:
@@ -106,10 +103,8 @@ def _message(item: PushItem, shared: Mapping[str, Any], batch: RequestBatch) -> 
     """One (target, message) pair. verify_registration_id: a device that got another id since then
     drops it.
     """
-    own = {
-        "app_message_id": item.target.push_id,
-        "off_line_ttl": min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX),
-    }
+    ttl_s = min(max(item.ttl_s, 1), OFFLINE_TTL_S_MAX)
+    own = {"app_message_id": item.target.push_id, "off_line_ttl": ttl_s}
     notification = {**own, **shared, **_callback(item, batch)}
     token = whole(item.target.token)
     return {
@@ -208,10 +203,8 @@ def _template(note: Notification, credential: Credential) -> dict[str, Any]:
         title, content = _own(note)
     wire = json_text if credential.options.get("template_params") == "json_text" else dict
     fields: dict[str, Any] = {"private_msg_template_id": whole(identity)}
-    for name, values in (
-        ("private_title_parameters", title),
-        ("private_content_parameters", content),
-    ):
+    filled = (("private_title_parameters", title), ("private_content_parameters", content))
+    for name, values in filled:
         if values:
             fields[name] = wire(values)
     return fields

@@ -15,9 +15,8 @@ from workers.vendors.vivo.receipts import RECEIPTS
 from workers.vendors.vivo.request import build, follow, refuse, token_valid
 
 LIST_TOKENS_MAX: Final = 1000
-LIST_TOKENS_MIN: Final = (
-    20  # vivo takes 2; a list costs two requests and one of the day's list bodies
-)
+#: vivo takes 2; a list costs two requests and one of the day's list bodies.
+LIST_TOKENS_MIN: Final = 20
 VIVO: Final = VendorSpec(
     vendor=Vendor.VIVO,
     endpoints={"VIVO": "https://api-push.vivo.com.cn"},

@@ -18,17 +18,9 @@ def place(
     wish = str(over.get("category") or "").upper()
     lowered = str(over.get("classification", "1")) == "0"
     if wanted in PRIVATE_CLASSES and "vivo.system" in credential.rights and not lowered:
-        return private(
-            wanted,
-            {
-                "classification": "1",
-                "category": wish if wish in PRIVATE_CATEGORIES else CATEGORIES[wanted],
-            },
-        )
+        category = wish if wish in PRIVATE_CATEGORIES else CATEGORIES[wanted]
+        return private(wanted, {"classification": "1", "category": category})
     sent = C.MARKETING if wanted in PRIVATE_CLASSES else wanted
     known = wish in CATEGORIES.values() and wish not in PRIVATE_CATEGORIES
-    return public(
-        wanted,
-        {"classification": "0", "category": wish if known else CATEGORIES[sent]},
-        requested=lowered,
-    )
+    category = wish if known else CATEGORIES[sent]
+    return public(wanted, {"classification": "0", "category": category}, requested=lowered)

@@ -119,23 +119,19 @@ def classify(batch: RequestBatch, answer: HttpResponse | NoAnswer) -> Sequence[O
         return no_answer(batch, answer)
     reply = read(answer, dict[str, Any]) or {}
     code = number(reply.get("result"))
-    status, words, wait = (
-        str(answer.status),
-        redact(reply.get("desc"), tokens_of(batch)),
-        retry_after_s(answer),
-    )
+    status = str(answer.status)
+    words = redact(reply.get("desc"), tokens_of(batch))
+    wait = retry_after_s(answer)
     if not 200 <= answer.status < 300 and (code == 0 or answer.status >= 500):
         # A result comes with a 200; the body of a broken server or a proxy is no answer to a push.
         code = None
     if code is None or (code not in CODES and code != 0):
         verdict = Verdict.UNKNOWN if answer.status == 200 else _by_status(answer.status)
         text = "" if code is None else str(code)
-        return same(
-            batch,
-            Outcome(
-                verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN
-            ),
+        outcome = Outcome(
+            verdict, status, text, words, retry_after_s=wait, alarm=verdict is Verdict.UNKNOWN
         )
+        return same(batch, outcome)
     if code == 0 and not _taken(batch, reply):
         return same(batch, Outcome(Verdict.UNKNOWN, status, "0", words, alarm=True))
     task_id = redact(reply.get("taskId") or reply.get("requestId")) or (

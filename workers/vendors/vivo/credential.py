@@ -45,10 +45,8 @@ def ask(credential: Credential, now_ms: int) -> Request:
 
 def sign(app_id: str, app_key: str, now_ms: int, app_secret: str) -> str:
     """MD5, as vivo's page has it, of id, key, time and secret in this order."""
-    return hashlib.md5(
-        f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace"),
-        usedforsecurity=False,
-    ).hexdigest()
+    base = f"{app_id}{app_key}{now_ms}{app_secret}".strip().encode("utf-8", "replace")
+    return hashlib.md5(base, usedforsecurity=False).hexdigest()
 
 
 def read_access(answer: HttpResponse, now_ms: int) -> AccessToken | AccessRefused:

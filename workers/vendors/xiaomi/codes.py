@@ -87,13 +87,9 @@ def _code(reply: Mapping[str, Any]) -> str:
 
 def _words(batch: RequestBatch, reply: Mapping[str, Any]) -> str:
     """The first text of reason, description and info."""
+    names = ("reason", "description", "info")
     reason = next(
-        (
-            text
-            for key in ("reason", "description", "info")
-            if isinstance(text := reply.get(key), str) and text.strip()
-        ),
-        "",
+        (text for key in names if isinstance(text := reply.get(key), str) and text.strip()), ""
     )
     return redact(reason, tokens_of(batch))
 
@@ -159,10 +155,10 @@ def _taken(
     Source: xiaomi.md §4A, §9.7.
     """
     if reply.get("result", "ok") != "ok":
-        return same(
-            batch,
-            Outcome(Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True),
+        outcome = Outcome(
+            Verdict.UNKNOWN, str(answer.status), "0", _words(batch, reply), alarm=True
         )
+        return same(batch, outcome)
     data = _data(reply)
     bad = refused_regids(data)
     good = [item for item in batch.items if item.target.token not in bad]
@@ -232,11 +228,8 @@ def quota_reported(answer: HttpResponse) -> tuple[int, int] | None:
     limit, used = number(data.get("day_quota"), 0, 10**12), number(data.get("day_acked"), 0, 10**12)
     if limit is None or used is None:
         return None
-    return (
-        (max(used, limit), limit)
-        if channels_exceeded(data.get("channel_exceed_quota"))
-        else (used, limit)
-    )
+    exceeded = channels_exceeded(data.get("channel_exceed_quota"))
+    return (max(used, limit), limit) if exceeded else (used, limit)
 
 
 def checked(answer: HttpResponse) -> Verdict:

@@ -32,15 +32,13 @@ def read_receipts(body: bytes, headers: Mapping[str, str]) -> list[Receipt]:  # 
     """
     value = value_of(body, "data")
     items = value.items() if isinstance(value, dict) else ()
-    return readable(
-        [
-            receipt
-            for message_id, item in items
-            if isinstance(item, dict)
-            for receipt in _receipts(message_id, item)
-        ],
-        value,
-    )
+    receipts = [
+        receipt
+        for message_id, item in items
+        if isinstance(item, dict)
+        for receipt in _receipts(message_id, item)
+    ]
+    return readable(receipts, value)
 
 
 def _loads(text: str) -> Any:

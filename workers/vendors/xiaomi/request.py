@@ -37,9 +37,8 @@ GIVEN_CHARS_MAX: Final = 10_000  # of a sender-given value before it is cleaned 
 CALLBACK_BYTES_MAX: Final = 128
 JOBKEY_CHARS: Final = 20
 EXTRA_CHARS_MAX: Final = 512  # of one override's value; ours
-OWN_EXTRA_CHARS_MAX: Final = (
-    1024  # keys and values of extras that are none of the page's, together (code 65015)
-)
+#: Keys and values of extras that are none of the page's, together (code 65015).
+OWN_EXTRA_CHARS_MAX: Final = 1024
 #: invalid target and delivered. A wrong sum silently stops all receipts: 17 is one that is known to
 #: work.
 CALLBACK_TYPE: Final = 17
@@ -141,11 +140,9 @@ def _own_values(note: Notification) -> dict[str, str]:
     placed, name, text = note.placement, note.sender_name or note.title, note.text or note.body
     if text_only(note):
         name, text = note.title, note.body
+    cleaned = template_value(name)
     sender = (
-        template_value(name)
-        or template_value(note.app_name)
-        or template_value(generic(note))
-        or GENERIC["en"]
+        cleaned or template_value(note.app_name) or template_value(generic(note)) or GENERIC["en"]
     )
     words = (
         template_value(text)
@@ -167,10 +164,8 @@ def _given_values(note: Notification, given: Mapping[str, Any]) -> dict[str, str
     """
     values: dict[str, str] = {}
     words = template_value(generic(note)) or GENERIC["en"]
-    for part, spare in (
-        ("title_params", template_value(note.app_name) or words),
-        ("content_params", words),
-    ):
+    sides = (("title_params", template_value(note.app_name) or words), ("content_params", words))
+    for part, spare in sides:
         for key, value in mapping(given.get(part)).items():
             shown = (
                 words if text_only(note) else template_value(scalar(value, GIVEN_CHARS_MAX) or "")
@@ -276,11 +271,8 @@ def _callback(batch: RequestBatch) -> dict[str, str]:
     url = batch.callback_url
     if not url or len(whole(url).encode()) > CALLBACK_BYTES_MAX:
         return {}
-    return {
-        "callback": url,
-        "callback.param": receipt_tag(batch),
-        "callback.type": str(CALLBACK_TYPE),
-    }
+    tag = receipt_tag(batch)
+    return {"callback": url, "callback.param": tag, "callback.type": str(CALLBACK_TYPE)}
 
 
 def endpoint_of(credential: Credential) -> str:

@@ -40,10 +40,8 @@ class HonorClient:
         return status, json.loads(body)
 
     def send(self, body, bearer, when=None, app_id=None):
-        headers = {
-            "Content-Type": "application/json; charset=UTF-8",
-            "timestamp": stamp(time.time()) if when is None else when,
-        }
+        timestamp = stamp(time.time()) if when is None else when
+        headers = {"Content-Type": "application/json; charset=UTF-8", "timestamp": timestamp}
         if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
         raw = body if isinstance(body, bytes) else compact(body)

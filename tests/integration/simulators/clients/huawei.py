@@ -22,12 +22,8 @@ def make_jwt(key, **changes):
     """A well-signed token; changes: another header or claim."""
     now = int(time.time())
     header = {"kid": "k1", "typ": "JWT", "alg": "PS256"}
-    claims = {
-        "aud": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
-        "iss": "sub-1",
-        "exp": now + 3600,
-        "iat": now,
-    }
+    aud = "https://oauth-login.cloud.huawei.com/oauth2/v3/token"
+    claims = {"aud": aud, "iss": "sub-1", "exp": now + 3600, "iat": now}
     for name, value in changes.items():
         (header if name in header else claims)[name] = value
     return jwt.encode(claims, key, "PS256", header)
@@ -61,11 +57,8 @@ class HuaweiClient:
         return self.token(client_id, secret)[1]["access_token"]
 
     def _json(self, path, body, bearer, **headers):
-        told = {
-            "Content-Type": "application/json",
-            **({"Authorization": f"Bearer {bearer}"} if bearer else {}),
-            **headers,
-        }
+        auth = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        told = {"Content-Type": "application/json", **auth, **headers}
         status, answer = self._web.call(
             "POST", path, body if isinstance(body, bytes) else compact(body), told
         )
@@ -78,12 +71,8 @@ class HuaweiClient:
         return self._json(f"/v2/{project}/messages:send", body, bearer)
 
     def v3(self, body, jwt, project="700001", push_type="0"):
-        return self._json(
-            f"/v3/{project}/messages:send",
-            body,
-            jwt,
-            **({"push-type": push_type} if push_type else {}),
-        )
+        kind = {"push-type": push_type} if push_type else {}
+        return self._json(f"/v3/{project}/messages:send", body, jwt, **kind)
 
     def revoke(self, body, jwt, client_id="100000001"):
         return self._json(f"/v1/{client_id}/messages:revoke", body, jwt)

@@ -44,7 +44,5 @@ class OppoClient:
         )
 
     def batch(self, token, messages):
-        return self.call(
-            "message/notification/unicast_batch",
-            {"auth_token": token, "messages": compact(messages)},
-        )
+        form = {"auth_token": token, "messages": compact(messages)}
+        return self.call("message/notification/unicast_batch", form)

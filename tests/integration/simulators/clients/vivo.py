@@ -54,11 +54,8 @@ class VivoClient:
         return self.call("/message/send", body, token)
 
     def save(self, body, token):
-        return self.call(
-            "/message/saveListPayload",
-            {key: value for key, value in body.items() if key != "regId"},
-            token,
-        )
+        rest = {key: value for key, value in body.items() if key != "regId"}
+        return self.call("/message/saveListPayload", rest, token)
 
     def push_list(self, task, tokens, token, **more):
         body = {

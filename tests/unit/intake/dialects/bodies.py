@@ -41,11 +41,8 @@ def group(**extra: Any) -> dict[str, Any]:
 
 def state(action: str, **extra: Any) -> dict[str, Any]:
     info = {"Action": action, "To_Account": "bob", "Reason": "x"}
-    return {
-        "CallbackCommand": "State.StateChange",
-        "EventTime": 1763787720497,
-        "Info": info,
-    } | extra
+    body = {"CallbackCommand": "State.StateChange", "EventTime": 1763787720497, "Info": info}
+    return body | extra
 
 
 def zego(**extra: Any) -> dict[str, Any]:

@@ -57,17 +57,13 @@ COUNTED = {
 def test_what_can_not_be_used_is_counted_and_the_push_is_kept(extra):
     found = run("nim", nim_team(**extra))
     assert found.unknown_fields == 1
-    assert found.events[0]["data"]["push"] == {
-        "gate": {"enabled": True},
-        "display": {"body": "发来了一条消息", "nick_prefix": "on"},
-    }
+    display = {"body": "发来了一条消息", "nick_prefix": "on"}
+    assert found.events[0]["data"]["push"] == {"gate": {"enabled": True}, "display": display}
 
 
 def test_the_first_hundred_forced_ids_are_kept():
-    push = push_of(
-        "nim",
-        nim_team(**v2(push_forcepush_enable=True, push_forcepush_ids=[str(n) for n in range(150)])),
-    )
+    forced = v2(push_forcepush_enable=True, push_forcepush_ids=[str(n) for n in range(150)])
+    push = push_of("nim", nim_team(**forced))
     assert push["force"]["ids"] == [str(n) for n in range(100)]
 
 
@@ -129,12 +125,8 @@ def test_a_system_message_is_pushed_only_with_words_of_its_own(msg_type):
     assert run("nim", nim_team(msgType=msg_type)).ignored == "system_notification"
     data = data_of("nim", nim_team(msgType=msg_type, pushcontent="P"))
     assert (data["elements"], data["push"]["display"]["body"]) == ([{"type": "custom"}], "P")
-    assert (
-        data_of("nim", notification(msgType=msg_type, customApnsText="A"))["push"]["display"][
-            "body"
-        ]
-        == "A"
-    )
+    display = data_of("nim", notification(msgType=msg_type, customApnsText="A"))["push"]["display"]
+    assert display["body"] == "A"
 
 
 def notification(**extra: Any) -> dict[str, Any]:
@@ -180,13 +172,8 @@ def test_the_members_of_a_small_team(members, recipients):
 
 
 def test_a_message_for_some_of_a_team():
-    some = data_of(
-        "nim",
-        nim_team(
-            tMembers="[ann, bob, cid]",
-            target_option={"receiver_account_ids": ["cid"], "inclusive": True},
-        ),
-    )
+    target_option = {"receiver_account_ids": ["cid"], "inclusive": True}
+    some = data_of("nim", nim_team(tMembers="[ann, bob, cid]", target_option=target_option))
     assert some["recipients"] == ["cid"]
     others = data_of(
         "nim", nim_team(target_option={"receiver_account_ids": ["cid"], "inclusive": False})

@@ -141,11 +141,8 @@ def rows() -> dict[str, tuple[str, dict[str, Any], str]]:
             continue
         fields, _, reason = line.partition(" -> ")
         found[f"{usual} {fields}"] = (usual.split()[0], fields_of(fields, BODIES[usual]), reason)
-    found["tencent c2c, a batch of too many"] = (
-        "tencent",
-        c2c(To_Account=[str(n) for n in range(501)]),
-        "out_of_range!",
-    )
+    people = [str(n) for n in range(501)]
+    found["tencent c2c, a batch of too many"] = ("tencent", c2c(To_Account=people), "out_of_range!")
     return found
 
 

@@ -34,12 +34,8 @@ def push(number: int, token: str = "t" * 180, **headers: str) -> Request:
 
 
 def plain(request: Request) -> list[tuple[str, str]]:
-    pseudo = [
-        (":method", request.method),
-        (":scheme", "https"),
-        (":authority", "h:443"),
-        (":path", request.path),
-    ]
+    method = (":method", request.method)
+    pseudo = [method, (":scheme", "https"), (":authority", "h:443"), (":path", request.path)]
     return [*pseudo, *request.headers.items()]
 
 
@@ -55,20 +51,15 @@ def test_what_repeats_costs_an_octet() -> None:
         assert read(decoder, block) == plain(push(number))
         sizes.append(len(block))
     assert sizes[0] > 350
-    assert (
-        max(sizes[2:]) < 140
-    )  # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
+    # path 74, id 32, expiration 10, collapse id 4, and a few octets of places
+    assert max(sizes[2:]) < 140
 
 
 def test_a_path_that_repeats_is_put_into_the_table_too() -> None:
     """FCM: all requests of a project go to one path."""
     encoder, decoder = HeaderEncoder("h:443"), Decoder()
-    request = Request(
-        "A",
-        "/v1/projects/demo/messages:send",
-        {"authorization": "Bearer x", "content-type": "application/json"},
-        b"{}",
-    )
+    headers = {"authorization": "Bearer x", "content-type": "application/json"}
+    request = Request("A", "/v1/projects/demo/messages:send", headers, b"{}")
     blocks = [encoder.block(request) for _ in range(3)]
     assert all(read(decoder, block) == plain(request) for block in blocks)
     assert len(blocks[2]) == 6

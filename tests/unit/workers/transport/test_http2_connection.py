@@ -65,12 +65,8 @@ class Peer:
         self.h2.receive(b"".join(frames), NOW)
 
     def head(self, *pairs: tuple[str, str], stream: int = 1, flags: int = 5) -> bytes:
-        return frame(
-            1,
-            flags,
-            stream,
-            self.encoder.encode([(name.encode(), value.encode()) for name, value in pairs]),
-        )
+        block = self.encoder.encode([(name.encode(), value.encode()) for name, value in pairs])
+        return frame(1, flags, stream, block)
 
     def told(self) -> list[Any]:
         return [
@@ -271,11 +267,8 @@ def test_bodies_of_one_call_are_bounded_together(monkeypatch: pytest.MonkeyPatch
     peer = Peer(count=8)
     for number in range(8):
         stream = 1 + 2 * number
-        peer.say(
-            peer.head(OK, stream=stream, flags=4),
-            *[frame(0, 0, stream, b"z" * 10_000)] * 3,
-            frame(0, 1, stream, b""),
-        )
+        head = peer.head(OK, stream=stream, flags=4)
+        peer.say(head, *[frame(0, 0, stream, b"z" * 10_000)] * 3, frame(0, 1, stream, b""))
     assert peer.told() == [200] * 8
     sizes = [
         len(answer.body) for answer in peer.sending.answers if isinstance(answer, HttpResponse)
@@ -349,9 +342,8 @@ def test_a_flood_ends_soon_and_nothing_piles_up(one: bytes) -> None:
     assert len(peer.h2.take_out()) <= CONTROL_BYTES_MAX
     peer = Peer(count=2)
     peer.say(peer.head(OK))
-    for _ in range(
-        50
-    ):  # a flood for some is upkeep for others: an answer now and then, and it goes on
+    # a flood for some is upkeep for others: an answer now and then, and it goes on
+    for _ in range(50):
         peer.say(*[one] * 100)
         peer.written()
     peer.say(peer.head(OK, stream=3))
