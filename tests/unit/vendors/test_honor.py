@@ -222,11 +222,10 @@ def test_the_access_call_is_read(answer, expected):
 
 def built(one, *, options=None, **over):
     asked = batch(note_=one, **over)
-    return json.loads(
-        HONOR.build(
-            asked, credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS
-        ).body
+    request = HONOR.build(
+        asked, credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS
     )
+    return json.loads(request.body)
 
 
 def shown(one, **over):
