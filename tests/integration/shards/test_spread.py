@@ -248,6 +248,26 @@ def test_calls_and_groups_of_one_read_reach_all_their_people(peopled: ShardedFle
         assert sorted(fleet.rows(one)) == sorted(PEOPLE), one
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_call_rings_again_behind_its_end_wherever_they_are_worked_on(
+    peopled: ShardedFleet, packed: bool
+) -> None:
+    """All of one moment; its end is of another shard than its invitations."""
+    fleet, ts = peopled, now_ms()
+    told = list[tuple[str, dict[str, Any]]]()
+    for user in PEOPLE:
+        data = {"inviter": {"id": "boss"}, "invitees": [user], "timeout_s": 600}
+        for ends in (1, 2):
+            name = f"{user}-{ends}"
+            end: tuple[str, dict[str, Any]] = ("call.ended", {"call_id": name})
+            told += [end, ("call.invited", {"call_id": name, **data}), end][: ends + 1]
+    fleet.through(*({**fleet.event(*one), "ts": ts} for one in told), packed=packed)
+    fleet.all_sent()
+    for user in PEOPLE:
+        assert fleet.rows(f"{user}-1") == {user: ["accepted"]}
+        assert fleet.rows(f"{user}-2") == {user: ["call_ended"]}
+
+
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:
     fleet = sharded
     fleet.through(fleet.group("nobody", "g0"))
