@@ -16,6 +16,7 @@ from common.storage.commits import Commits, LostError
 from common.storage.keys import Keys
 from common.storage.raw_pipe import RawPipe
 from common.storage.streams import GROUP, CoreStreams, Entry, StreamStore
+from tests.waiting import eventually
 
 LEASE_MS = 400
 MANY = 100
@@ -194,3 +195,17 @@ def test_entries_whose_answer_was_lost_are_found(
     assert one.written() == 5 * MANY
     assert not one.redis.xlen(one.name)
     one.write(one.reads_open())
+
+
+def test_of_several_streams_all_are_looked_at(make: Callable[[], Reader]) -> None:
+    """The fleet of the killed reader had one stream; a second one stands in front by now."""
+    one, other = make(), make()
+    names_now = [one.name + ":calls", one.name]
+    other.streams.with_pending(names_now)
+    lost = one.reads_open()
+
+    def found() -> list[Entry]:
+        other.streams.with_pending(names_now)
+        return other.streams.take_over(one.name, 10 * MANY)
+
+    assert names(eventually(found, 10)) == names(lost)
