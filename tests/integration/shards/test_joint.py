@@ -17,6 +17,7 @@ from tests.builders import device_of, stored_credential
 from tests.integration.delivery.conftest import most_in_a_second
 from tests.integration.delivery.test_together import Apns
 from tests.integration.shards.conftest import PEOPLE, ShardedFleet
+from tests.ledger_writers import begin_upkeep
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
@@ -44,8 +45,7 @@ class Iphones(ShardedFleet):
             stored_credential(self.app, Vendor.APNS, "ios", options=options, secrets=secrets)
         )
         runtime.catalog.changed()
-        # a writer of this release has begun: rows may come in columns
-        runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
+        begin_upkeep(runtime)  # rows may come in columns
         self.tokens = {user: uuid.uuid4().hex + uuid.uuid4().hex for user in PEOPLE}
         self.take_in(*map(self.iphone, PEOPLE))
         self.drain = self.stages.consumer(DELIVERY, Vendor.APNS)
