@@ -6,7 +6,6 @@ import contextlib
 import functools
 import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from common.storage.cluster import client_for, is_core
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from tests.conftest import open_folder
 from tests.waiting import wait_for
+from workers.cli.up import free_ports
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 
@@ -239,7 +239,7 @@ def start(
     for number in range(primaries * (1 + replicas)):
         place = folder / f"node-{number}"
         place.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        port = free_ports(1)
         argv = [binary, "--port", str(port), *_options(place, password)]
         argv += ["--cluster-announce-port", str(announced[number])] if announced else []
         nodes.append(Node(port, argv, place, {"password": password}))
@@ -258,7 +258,7 @@ def start(
 
 def _options(place: Path, password: str) -> list[str]:
     told = {
-        "cluster-port": _free_port(),
+        "cluster-port": free_ports(1),
         "cluster-enabled": "yes",
         "cluster-config-file": "nodes.conf",
         "cluster-node-timeout": NODE_TIMEOUT_MS,
@@ -274,11 +274,6 @@ def _options(place: Path, password: str) -> list[str]:
         "logfile": place / "log",
     }
     return [part for name, value in told.items() for part in (f"--{name}", str(value))]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _join(nodes: Sequence[Node], primaries: int) -> None:

@@ -108,12 +108,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
 def data_settings(folder: Path, **more: str) -> Settings:
     """Settings for nothing but a DATA_DIR, and what else is named (without the prefix)."""
-    return Settings.load(
-        {
-            "PUSHFLEET_DATA_DIR": str(folder),
-            **{f"PUSHFLEET_{name}": value for name, value in more.items()},
-        }
-    )
+    environ = {
+        "PUSHFLEET_DATA_DIR": str(folder),
+        **{f"PUSHFLEET_{name}": value for name, value in more.items()},
+    }
+    return Settings.load(environ)
 
 
 @contextlib.contextmanager

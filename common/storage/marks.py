@@ -103,10 +103,11 @@ class EventMarks:
 
     def repeats_in(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
         """As `repeats` of the marks of several shards on this server, in as many round trips."""
-        alone = self._entries is not None or any(len(one.events) > EVENTS_MAX for one in parts)
-        if not alone:
-            return self._told(parts)
-        return [one.marks.repeats(one.events, one.messages) for one in parts]
+        if self._entries is not None or any(len(one.events) > EVENTS_MAX for one in parts):
+            return [one.marks.repeats(one.events, one.messages) for one in parts]
+        told = iter(self._told([one for one in parts if one.events]))
+        # a shard may have nothing but what nobody could read
+        return [next(told) if one.events else [] for one in parts]
 
     def _told(self, parts: Sequence[MarksAsked]) -> list[list[bool]]:
         """Each of EVENTS_MAX events at most."""

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from common.config import Settings
 from tests.benchmarks.counters import POSTGRES, counters
 from tests.benchmarks.plain_celery import push
-from tests.benchmarks.stand import APP, TAKES_EFFECT_S, Stand, apns_options, stand, vendor
+from tests.benchmarks.stand import APP, TAKES_EFFECT_S, Burst, Stand, apns_options, stand, vendor
 from tests.npm import install
 from workers.cli.fleet import migrate_settings
 from workers.cli.up import in_background
@@ -324,15 +324,17 @@ def _devices_1m_cost(bench: Bench, few: Stand, url: str, ca: Path) -> None:
         many.devices(APP, 1_000_000)
         with many.runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as one:
             one.execute(text("CHECKPOINT"))
-        found: list[tuple[float, float]] = []
-        for _ in range(RUNS + 1):
-            rates = []
+        pairs: list[tuple[Burst, ...]] = []
+        for _ in range(RUNS + 1):  # the first one warms
             for each in (few, many):
                 each.forget_people()
-                rates.append(rate(each, bench.messages))
-            found.append((rates[0], rates[1]))
-        pairs = [round(one / other, 2) for one, other in found[1:]]  # the first one warms
-        bench.note("devices_1m_cost", statistics.median(pairs), f"median of {pairs}")
+            pairs.append(tuple(each.burst(bench.messages, USERS) for each in (few, many)))
+        rates = [round(few_.per_second / many_.per_second, 2) for few_, many_ in pairs[1:]]
+        cpu = [[one.used["cpu_us_per_push"] for one in pair] for pair in pairs[1:]]
+        by_cpu = statistics.median([round(many_us / few_us, 2) for few_us, many_us in cpu])
+        bench.note(
+            "devices_1m_cost", statistics.median(rates), f"median of {rates}; by CPU {by_cpu}"
+        )
 
 
 def main() -> int:

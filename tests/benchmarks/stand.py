@@ -433,13 +433,12 @@ def c2c_message(app: str, message_id: str, to: str) -> str:
 def apns_options(folder: Path) -> list[str]:
     p8 = folder / "bench.p8"
     if not p8.exists():
-        p8.write_bytes(
-            ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
+        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
+        p8.write_bytes(pem)
     account = ("--key-id", "BENCHKEY01", "--team-id", "BENCHTEAM1", "--topic", "com.example.chat")
     return ["--p8", str(p8), *account, "--env", "production"]
 

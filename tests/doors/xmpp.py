@@ -92,11 +92,10 @@ def prosody(
     config = folder / "prosody.cfg.lua"
     (folder / "data").mkdir(parents=True)
     named = ", ".join(f'"{one}"' for one in modules)
-    config.write_text(
-        PROSODY.format(
-            folder=folder, c2s=ports[0], component=ports[1], secret=SECRET, modules=named
-        )
+    written = PROSODY.format(
+        folder=folder, c2s=ports[0], component=ports[1], secret=SECRET, modules=named
     )
+    config.write_text(written)
     for user in ("ann", "bob"):
         subprocess.run(
             ["prosodyctl", "--root", "--config", str(config), "register", user, "localhost", "pw"],

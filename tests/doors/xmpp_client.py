@@ -31,11 +31,10 @@ class XmppClient:
         answer = self._next()
         assert answer.name.endswith("}success"), answer.name
         self._open()
-        self.iq(
-            "set",
-            "<bind "
-            f"xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>",
+        words = (
+            f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>"
         )
+        self.iq("set", words)
         self.iq("set", "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>")
 
     def _open(self) -> None:

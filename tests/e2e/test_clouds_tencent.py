@@ -169,10 +169,8 @@ def test_tencent_device_is_pushed_with_the_certificate_it_registered(town, tmp_p
 def test_tencent_one_p12_serves_both_environments_under_two_ids(town, tmp_path):
     given = p12(tmp_path)
     sandbox = ["sandbox" if part == "production" else part for part in given]
-    assert [
-        town.add("apns", "both-prod", given=given)[0],
-        town.add("apns", "both-dev", given=sandbox)[0],
-    ] == [0, 0]
+    for name, options in (("both-prod", given), ("both-dev", sandbox)):
+        assert town.add("apns", name, given=options)[0] == 0
     one, two = town.person(), town.person()
     first = town.register(one, business_id="both-prod")
     tokens = [first, town.register(two, business_id="both-dev")]

@@ -210,10 +210,8 @@ def test_zego_peer_message_is_pushed(house: House) -> None:
     house.event("app.background", {"user": b, "device_id": "phone", "badge": 4})
     config = {**WORDS, "enableBadge": True, "badgeIncrement": 3, "threadID": "peer-1"}
     assert told(house, peer(house, a, b, config)) == "accepted"
-    assert (
-        house.push(address)["body"]["aps"]["badge"],
-        house.push(address)["body"]["aps"]["thread-id"],
-    ) == (7, "peer-1")
+    aps = house.push(address)["body"]["aps"]
+    assert (aps["badge"], aps["thread-id"]) == (7, "peer-1")
 
 
 def test_zego_group_message_is_pushed_to_absent_members(house: House) -> None:

@@ -296,13 +296,12 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
             good(fleet, "credential", "list", *more)
             for more in ([], ["--json"], ["--app", app, "--json"])
         ]
+    logs = fleet.runtime.settings.data_dir / "logs"
     places = {
         "the command line": "".join(said).encode(),
         "Redis' commands, Celery's messages among them": "\n".join(watch.commands).encode(),
         "Redis' values": b"\n".join(everything_in_redis(fleet)),
-        "the logs": b"".join(
-            path.read_bytes() for path in (fleet.runtime.settings.data_dir / "logs").glob("*")
-        ),
+        "the logs": b"".join(path.read_bytes() for path in logs.glob("*")),
         "the database": _credentials_table(fleet),
     }
     assert all(places.values())
@@ -314,12 +313,11 @@ def test_secrets_show_nowhere(fleet: Core, files: Files) -> None:
 
 def _credentials_table(fleet: Core) -> bytes:
     with fleet.runtime.engine.connect() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT convert_from(secrets, 'UTF8') || row_to_json(credentials)::text FROM "
-                "credentials"
-            )
+        query = text(
+            "SELECT convert_from(secrets, 'UTF8') || row_to_json(credentials)::text FROM "
+            "credentials"
         )
+        rows = connection.execute(query)
         return "\n".join(row[0] for row in rows).encode()
 
 

@@ -71,15 +71,14 @@ def tencent_query(
     at_s: int | None = None,
 ) -> str:
     when = str(int(time.time()) if at_s is None else at_s)
-    return urlencode(
-        {
-            "SdkAppid": app,
-            "CallbackCommand": command,
-            "contenttype": "json",
-            "RequestTime": when,
-            "Sign": tencent_sign(token, when),
-        }
-    )
+    query = {
+        "SdkAppid": app,
+        "CallbackCommand": command,
+        "contenttype": "json",
+        "RequestTime": when,
+        "Sign": tencent_sign(token, when),
+    }
+    return urlencode(query)
 
 
 def signed(sample: dict[str, Any], raw: bytes) -> tuple[str, dict[str, str]]:

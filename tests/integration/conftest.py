@@ -63,6 +63,15 @@ def own_settings(
     return functools.partial(settings_with, DATABASE_URL=own_url, SECRET_KEYS=secret_key)
 
 
+@pytest.fixture
+def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
+    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again
+    afterwards.
+    """
+    yield redis_client
+    redis_client.config_set("maxmemory", 0)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[FrozenPostgres]:
     """A database server of this file's own, which may stand still."""

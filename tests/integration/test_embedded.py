@@ -310,13 +310,12 @@ def as_somebody(folder: Path) -> tuple[Any, Any]:
         except EmbeddedError as error:
             theirs.send(str(error))
             return
-        theirs.send(
-            [
-                *(present(server.process).pid for server in running.servers),
-                running.redis_url,
-                running.database_url,
-            ]
-        )
+        whose = [
+            *(present(server.process).pid for server in running.servers),
+            running.redis_url,
+            running.database_url,
+        ]
+        theirs.send(whose)
         time.sleep(60)
 
     process = FORK.Process(target=run)

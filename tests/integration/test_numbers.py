@@ -114,10 +114,8 @@ class Sender:
         _, _, _, messages, conversations, times, users, devices, _, _ = zip(*asks, strict=True)
         sizes = [(name, len(own), own[0][8]) for name, own in entries.items()]
         holders = self.keys.lane_holders(LANE)
-        rows = RowAsks(
-            *(self.keys, holders, word, asks[0][2], sizes),
-            *(users, devices, conversations, messages, times),
-        )
+        told = (users, devices, conversations, messages, times)
+        rows = RowAsks(*(self.keys, holders, word, asks[0][2], sizes), *told)
         lot = (rows, lambda bindings: len(bindings) == len(asks))
         (taken,) = self.claims.take_rows([lot])
         return None if taken is None else [(OURS, badge, "", counted) for badge, counted in taken]

@@ -25,13 +25,12 @@ def lease(runtime: Runtime, message: str, conversation: str, ts_ms: int) -> tupl
 def test_marks_of_the_release_before_stop_what_they_stopped(runtime: Runtime) -> None:
     now = now_ms()
     named = {"app": APP, "ts_ms": now, "received_ms": now}
-    runtime.ledger.write(
-        [
-            event_record(**named, event_id="e1", message_id="m1", conversation="c2c:bob"),
-            event_record(**named, event_id="e2", message_id="c1", type="call.invited"),
-            event_record(**named, event_id="e3", message_id="m2", conversation="c2c:bob"),
-        ]
-    )
+    events = [
+        event_record(**named, event_id="e1", message_id="m1", conversation="c2c:bob"),
+        event_record(**named, event_id="e2", message_id="c1", type="call.invited"),
+        event_record(**named, event_id="e3", message_id="m2", conversation="c2c:bob"),
+    ]
+    runtime.ledger.write(events)
     for message, why in (("m1", "recalled"), ("c1", "call_ended"), ("unknown", "recalled")):
         runtime.redis.set(f"{runtime.keys.revoked_marks}{APP}:{message}", why, ex=600)
     Recalls(runtime).turn()

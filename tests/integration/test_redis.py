@@ -1,7 +1,6 @@
 """The door to Redis: every kind of URL, for the stores and for Celery; cluster mode is refused."""
 
 import contextlib
-import socket
 import subprocess
 import time
 
@@ -13,15 +12,11 @@ from common.config import SettingError
 from common.storage.redis import SOCKET_TIMEOUT_S, connect, kombu_url
 from tests.waiting import eventually
 from workers.broker import RedisTransport, SentinelTransport
+from workers.cli.up import free_ports
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 
 TRANSPORTS = {"RedisTransport": RedisTransport, "SentinelTransport": SentinelTransport}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -80,7 +75,7 @@ def test_a_unix_socket(valkey, tmp_path):
 
 
 def test_sentinels_lead_to_the_master(valkey, tmp_path):
-    port, sentinel = free_port(), free_port()
+    port, sentinel = free_ports(1), free_ports(1)
     valkey("--port", str(port), "--save", "", "--requirepass", "pw")
     config = tmp_path / "sentinel.conf"
     config.write_text(
@@ -93,7 +88,7 @@ def test_sentinels_lead_to_the_master(valkey, tmp_path):
 
 
 def test_cluster_mode_is_refused_with_what_to_do(valkey):
-    port = free_port()
+    port = free_ports(1)
     valkey("--port", str(port), "--cluster-enabled", "yes", "--save", "")
     with pytest.raises(SettingError, match="redis\\+cluster://"):
         until_answered(f"redis://127.0.0.1:{port}")
@@ -102,7 +97,7 @@ def test_cluster_mode_is_refused_with_what_to_do(valkey):
 def test_a_server_that_is_away_is_a_connection_error_soon():
     before = time.monotonic()
     with pytest.raises(RedisConnectionError):
-        connect(f"redis://127.0.0.1:{free_port()}")
+        connect(f"redis://127.0.0.1:{free_ports(1)}")
     assert time.monotonic() - before < 20
 
 

@@ -175,16 +175,15 @@ def test_the_pages_of_an_event_are_its_whole_story(runtime, app):
         message_class="chat",
         decided_ms=T0,
     )
-    runtime.ledger.write(
-        [
-            one,
-            *rows,
-            own,
-            page(one, people[:25]),
-            page(one, people[25:], "online_elsewhere"),
-            receipt(one, "u001", T0, "clicked"),
-        ]
-    )
+    records = [
+        one,
+        *rows,
+        own,
+        page(one, people[:25]),
+        page(one, people[25:], "online_elsewhere"),
+        receipt(one, "u001", T0, "clicked"),
+    ]
+    runtime.ledger.write(records)
     whole = present(message_trace(runtime, "m-e1", app, None, None))["recipients"]
     found, after = [], None
     while True:

@@ -80,10 +80,9 @@ def test_every_fault_of_the_doctors_page_has_its_test() -> None:
     page = (ROOT / "docs/doctor.md").read_text()
     rows = re.findall(r"^\| (\d+) \| .* \| `(test_\w+\.py)` `(test_\w+)` \|$", page, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 50))
+    paths = (ROOT / "tests").rglob("test_*.py")
     sources = {
-        path.name: path.read_text()
-        for path in (ROOT / "tests").rglob("test_*.py")
-        if path.name in {name for _, name, _ in rows}
+        path.name: path.read_text() for path in paths if path.name in {name for _, name, _ in rows}
     }
     missing = [name for _, file, name in rows if f"def {name}(" not in sources[file]]
     assert not missing

@@ -32,7 +32,7 @@ from workers.handlers.overtaking import Overtaking
 from workers.handlers.presence import packed_offline, presence_stream
 from workers.handlers.shortcut import Shortcut
 from workers.intake import decoding
-from workers.intake.calls import in_order
+from workers.intake.calls import Read, in_order_of
 from workers.intake.decoding import Refused
 from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
@@ -89,8 +89,6 @@ MEMBERS_GUESSED = 200
 ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
-#: An entry with its content, or a part of it.
-Read: TypeAlias = tuple[Entry, Sequence[Event | decoding.Passed | Refused]]
 #: Yields a MarksAsked and is sent its answer, yields people and is sent those of them who are away
 #: with one device (Shortcut.look), yields the commit.
 Steps: TypeAlias = Generator[Any, Any, None]
@@ -144,7 +142,7 @@ class IntakeHandler:
         ports, found = self._ports, _sorted(reads)
         events = [(event.app, event.id, event.entry) for event in found.fresh]
         # with the times of messages: a read report beside them names one of them
-        found.divide((yield MarksAsked(ports.marks, events, _times(found.fresh))), ports.marks)
+        found.divide((yield MarksAsked(ports.marks, events, _times(found.fresh))))
         fresh, repeated, refused = found.fresh, found.repeated, found.refused
         stored, direct, states = _apart(fresh)
         self.per_entry = (found.read + len(refused)) / len(reads)
@@ -293,7 +291,7 @@ class IntakeHandler:
                 apps, asked = ports.apps_now() if ports.apps_now else apps, True
                 reads = _read(entry, apps, now)
             found.append((entry, reads))
-        return found
+        return in_order_of(found, ports.marks.ends_of)
 
 
 def _sorted(reads: Sequence[Read]) -> Sorted:
@@ -344,13 +342,12 @@ class Sorted:
     read: int = 0
     odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
 
-    def divide(self, repeats: Sequence[bool], marks: EventMarks) -> None:
+    def divide(self, repeats: Sequence[bool]) -> None:
         """repeats: which of the fresh events are none."""
         if True in repeats:
             events, self.fresh = self.fresh, []
             for event, repeat in zip(events, repeats, strict=True):
                 (self.repeated if repeat else self.fresh).append(event)
-        self.fresh = in_order(self.fresh, marks.ends_of)
 
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
@@ -510,7 +507,8 @@ class IntakeLoop:
         limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, ports.streams.takeover_idle_ms
         self._source = core_streams(ports.core, self._streams, ports.streams.keys, *limits)
         # the fencing of takeovers guards such reads, and it is of one server
-        self._source.reads_open = ports.core is ports.streams.redis and ports.spread is None
+        one_commit = ports.spread is None or handler is not None
+        self._source.reads_open = ports.core is ports.streams.redis and one_commit
         stores = Stores(ports.streams, ports.delayed, ports.vault, wakes_of(ports), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(

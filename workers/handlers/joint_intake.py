@@ -15,8 +15,9 @@ from common.storage.keys import LEDGER
 from common.storage.marks import MarksAsked
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry
-from workers.handlers.intake import READ_BYTES, IntakeHandler, IntakeLoop, IntakePorts, Read
+from workers.handlers.intake import READ_BYTES, IntakeHandler, IntakeLoop, IntakePorts
 from workers.intake import decoding
+from workers.intake.calls import Read
 from workers.intake.event_types import TYPES
 from workers.intake.events import Event
 from workers.queues.consumer import Commit, Letter, packed_records

@@ -4,16 +4,48 @@ invitation (contract §3), where their times are of one millisecond.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from common.call_times import End, end_at, times_behind
+from common.storage.streams import Entry
 from common.whole_seconds import latest_ms
+from workers.intake.decoding import Passed, Refused
 from workers.intake.events import Ended, Event, Invited
 
 #: (app, call id).
-Call = tuple[str, str]
+Call: TypeAlias = tuple[str, str]
+Content: TypeAlias = Event | Passed | Refused
+#: An entry and what was read in it.
+Read: TypeAlias = tuple[Entry, Sequence[Content]]
+
+
+def in_order_of(
+    reads: list[Read], ends_of: Callable[[Sequence[Call]], Mapping[Call, End]]
+) -> list[Read]:
+    """As in_order, of one read's entries."""
+    events = [event for _, contents in reads for one in contents for event in _events(one)]
+    ordered = in_order(events, ends_of)
+    if ordered is events:
+        return reads
+    news = iter(ordered)
+    return [(entry, [_renewed(one, news) for one in contents]) for entry, contents in reads]
+
+
+def _events(one: Content) -> Sequence[Event]:
+    if type(one) is Event:
+        return (one,)
+    return one.events if isinstance(one, Passed) else ()
+
+
+def _renewed(one: Content, news: Iterator[Event]) -> Content:
+    if type(one) is Event:
+        return next(news)
+    if isinstance(one, Passed):
+        return replace(one, events=tuple(next(news) for _ in one.events))
+    return one
 
 
 def in_order(

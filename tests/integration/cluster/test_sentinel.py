@@ -17,12 +17,12 @@ from common.config import Settings
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from common.storage.members import Members
 from common.storage.redis import connect
-from tests.cluster import _free_port
 from tests.conftest import open_folder
 from tests.integration.cluster.behind import Behind
 from tests.integration.cluster.load import RECOVERY_S_MAX, Load, read_whole
 from tests.integration.conftest import opened
 from tests.waiting import wait_for
+from workers.cli.up import free_ports
 from workers.embedded import find_home, valkey_binary
 from workers.processes import end, spawn
 from workers.runtime import Runtime
@@ -42,7 +42,7 @@ def pair() -> Iterator[Pair]:
     with open_folder() as folder:
         (folder / "home").mkdir()
         binary, password = str(valkey_binary(find_home(folder / "home"))), secrets.token_hex(8)
-        first, second, sentinel = (_free_port() for _ in range(3))
+        first, second, sentinel = (free_ports(1) for _ in range(3))
         shared = [
             "--bind",
             "127.0.0.1",

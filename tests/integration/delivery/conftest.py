@@ -152,6 +152,12 @@ class World:
         return None not in self.decisions(works)
 
 
+def each(world: World, works: Sequence[PendingPush]) -> None:
+    """Each in an entry of its own."""
+    for one in works:
+        world.put([one])
+
+
 @pytest.fixture
 def world(runtime: Runtime, meizu: Running, lane: Callable[..., Lane]) -> World:
     return World(runtime, meizu, lane(Vendor.MEIZU, {"rate": 200.0}, "meizu.private"))

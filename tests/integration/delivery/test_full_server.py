@@ -1,6 +1,5 @@
 """Redis without free memory: what waits is sent all the same, so that memory gets free."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,15 +10,6 @@ from common.storage import keys
 from common.storage.lane_entries import NewBatch
 from common.storage.streams import StreamStore
 from tests.integration.delivery.conftest import World, chat
-
-
-@pytest.fixture
-def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
-    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again
-    afterwards.
-    """
-    yield redis_client
-    redis_client.config_set("maxmemory", 0)
 
 
 def test_what_waits_is_sent_though_redis_is_full(world: World, full: redis.Redis) -> None:

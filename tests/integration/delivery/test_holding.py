@@ -4,14 +4,13 @@ it opens.
 
 import functools
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from common.model import MessageClass, Urgency
-from tests.integration.delivery.conftest import World, work
+from tests.integration.delivery.conftest import World, each, work
 from workers.delivery.work import PendingPush
 
 
@@ -21,12 +20,6 @@ def pushes(urgency: Urgency, count: int, first: int, **note: Any) -> list[Pendin
         work(first + i, message_class, user=f"{urgency}{i}", urgency=urgency, **note)
         for i in range(count)
     ]
-
-
-def each(world: World, works: Sequence[PendingPush]) -> None:
-    """Each in an entry of its own."""
-    for one in works:
-        world.put([one])
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ stood still.
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from common.storage.claims import ClaimRequest
 from common.storage.lane_entries import LaneCommit, Taken
 from common.storage.lane_queues import LaneQueues
 from tests.integration.admission.conftest import work
-from tests.integration.delivery.conftest import World, chat
+from tests.integration.delivery.conftest import World, chat, each
 from tests.queued import packed
 from tests.waiting import eventually
 from workers.delivery.work import PendingPush
@@ -32,11 +31,6 @@ def of(urgency: Urgency, count: int, first: int) -> list[PendingPush]:
         work(first + number, message_class, user=f"{urgency}{number}", urgency=urgency)
         for number in range(count)
     ]
-
-
-def each(world: World, works: Sequence[PendingPush]) -> None:
-    for one in works:
-        world.put([one])
 
 
 def bounded(world: World, **settings: Any) -> None:

@@ -4,11 +4,7 @@ write over.
 
 import time
 
-import pytest
-import redis
-
 from common.model import Urgency, Vendor
-from common.storage.keys import Keys
 from common.storage.lane_entries import LaneCommit, LaneTerms, NewBatch, Taken
 from common.storage.lane_loads import LOADS_EACH, OVER_EACH
 from common.storage.lane_queues import LaneQueues
@@ -16,11 +12,6 @@ from common.storage.lane_queues import LaneQueues
 LANE = "a:fcm:b"
 OPEN = LaneTerms(version=1, rate_per_s=100_000.0, burst=100_000.0)
 ALL = dict.fromkeys(Urgency, 50)
-
-
-@pytest.fixture
-def queues(redis_client: redis.Redis, space: str) -> LaneQueues:
-    return LaneQueues(redis_client, Keys(f"push{space}"))
 
 
 def new(

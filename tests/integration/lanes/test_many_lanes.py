@@ -22,11 +22,6 @@ LANES = [f"a{number}:fcm:b" for number in range(LANES_A_CALL + 3)]
 HUNDREDS = dict.fromkeys(Urgency, 500)
 
 
-@pytest.fixture
-def queues(redis_client: redis.Redis, space: str) -> LaneQueues:
-    return LaneQueues(redis_client, Keys(f"push{space}"))
-
-
 def take_all(queues: LaneQueues, terms: LaneTerms = OPEN) -> list[Taken]:
     return queues.take([(lane, Urgency.CHAT, terms, 5) for lane in LANES], 15)
 

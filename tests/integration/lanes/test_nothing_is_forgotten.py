@@ -3,7 +3,7 @@ somebody.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,15 +23,6 @@ ALL = dict.fromkeys(Urgency, 10)
 @pytest.fixture
 def queues(redis_client: redis.Redis, space: str) -> LaneQueues:
     return LaneQueues(redis_client, Keys(f"push{space}"), LEASE_MS)
-
-
-@pytest.fixture
-def full(redis_client: redis.Redis) -> Iterator[redis.Redis]:
-    """Call `full.config_set("maxmemory", 1)` for a server that is full; it has room again
-    afterwards.
-    """
-    yield redis_client
-    redis_client.config_set("maxmemory", 0)
 
 
 def test_what_a_dead_sender_held_comes_back_though_others_go_on_with_its_lane(

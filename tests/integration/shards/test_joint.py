@@ -13,6 +13,7 @@ import pytest
 from common.config import Settings
 from common.model import Vendor
 from common.storage.shards import shard_of
+from common.storage.streams import GROUP
 from tests.builders import device_of, stored_credential
 from tests.integration.delivery.conftest import most_in_a_second
 from tests.integration.delivery.test_together import Apns
@@ -161,3 +162,12 @@ def test_a_lane_at_its_rate_is_sent_at_its_rate(iphones: Iphones, rounds: list[i
     assert iphones.decisions("a") == {("accepted",): len(PEOPLE)}
     times = sorted(line["at_ms"] for line in iphones.meizu.simulator.record.lines())
     assert most_in_a_second(times) <= 33
+
+
+def test_a_read_for_many_shards_makes_no_list_of_its_entries(iphones: Iphones) -> None:
+    """As in one shard (open_reads.py): the list costs the server as much as all else."""
+    iphones.chats("a")
+    source = iphones.intake._source
+    assert source.reads_open
+    assert iphones.runtime.core.xpending(iphones.stream, GROUP)["pending"] == 0
+    assert iphones.runtime.core.xlen(iphones.stream) == 0

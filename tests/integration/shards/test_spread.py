@@ -83,8 +83,22 @@ def test_a_bad_line_of_a_packed_entry_keeps_its_number(sharded: ShardedFleet) ->
     lines[3] = {**lines[3], "ts": "yesterday"}
     fleet.take_in(*lines, packed=True)
     fleet.write()
-    (letter,) = fleet.runtime.dead_letters.listed("intake")
+    letters = fleet.runtime.dead_letters.listed("intake")
+    (letter,) = [one for one in letters if one.app == fleet.app]
     assert letter.entry_id.endswith("#3")
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_bad_event_may_be_all_that_a_shard_has_of_a_read(
+    sharded: ShardedFleet, beside: int
+) -> None:
+    fleet = sharded
+    bad = fleet.chat("nobody", "bad") | {"ts": "yesterday"}
+    fleet.take_in(bad, *(fleet.chat(user, f"b-{user}") for user in PEOPLE[:beside]))
+    fleet.write()
+    letters = fleet.runtime.dead_letters.listed("intake")
+    (letter,) = [one for one in letters if one.app == fleet.app]
+    assert not letter.reason.startswith("broke_stage")
 
 
 def test_a_logout_of_a_packed_entry_is_there_before_later_entries(peopled: ShardedFleet) -> None:
@@ -232,6 +246,26 @@ def test_calls_and_groups_of_one_read_reach_all_their_people(peopled: ShardedFle
     fleet.all_sent()
     for one in (*calls, *groups):
         assert sorted(fleet.rows(one)) == sorted(PEOPLE), one
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_call_rings_again_behind_its_end_wherever_they_are_worked_on(
+    peopled: ShardedFleet, packed: bool
+) -> None:
+    """All of one moment; its end is of another shard than its invitations."""
+    fleet, ts = peopled, now_ms()
+    told = list[tuple[str, dict[str, Any]]]()
+    for user in PEOPLE:
+        data = {"inviter": {"id": "boss"}, "invitees": [user], "timeout_s": 600}
+        for ends in (1, 2):
+            name = f"{user}-{ends}"
+            end: tuple[str, dict[str, Any]] = ("call.ended", {"call_id": name})
+            told += [end, ("call.invited", {"call_id": name, **data}), end][: ends + 1]
+    fleet.through(*({**fleet.event(*one), "ts": ts} for one in told), packed=packed)
+    fleet.all_sent()
+    for user in PEOPLE:
+        assert fleet.rows(f"{user}-1") == {user: ["accepted"]}
+        assert fleet.rows(f"{user}-2") == {user: ["call_ended"]}
 
 
 def test_a_group_of_nobody_is_decided(sharded: ShardedFleet) -> None:

@@ -44,10 +44,9 @@ class Vendor:
         return int(self.endpoints[endpoint].rpartition(":")[2])
 
     def lines(self, **wanted) -> list:
+        lines = self.tell("record")
         return [
-            line
-            for line in self.tell("record")
-            if all(line[name] == value for name, value in wanted.items())
+            line for line in lines if all(line[name] == value for name, value in wanted.items())
         ]
 
 

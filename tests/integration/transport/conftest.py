@@ -108,15 +108,14 @@ def push(number: int, body: bytes = b'{"aps":{"alert":"hello"}}', **changes) -> 
         "apns-id": str(uuid.UUID(int=number)),
         "apns-collapse-id": f"m-{number}",
     }
-    return Request(
-        **{
-            "endpoint": "APNS_PRODUCTION",
-            "path": f"/3/device/{number:064x}",
-            "headers": headers,
-            "body": body,
-            **changes,
-        }
-    )
+    usual = {
+        "endpoint": "APNS_PRODUCTION",
+        "path": f"/3/device/{number:064x}",
+        "headers": headers,
+        "body": body,
+        **changes,
+    }
+    return Request(**usual)
 
 
 def pushes(count: int, first: int = 1) -> list[Request]:

@@ -25,16 +25,10 @@ from tests.integration.transport.conftest import (
 )
 from tests.integration.transport.servers import H1Server, H2Server, SayingServer, by_connection
 from tests.waiting import eventually
+from workers.cli.up import free_ports
 from workers.transport import engine, loop
 from workers.transport.curl import CurlTransport
 from workers.wire import ClientIdentity, NoAnswer, Route
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
 
 # ---------------------------------------------------------------- who is trusted
 
@@ -42,7 +36,7 @@ def free_port() -> int:
 @both()
 def test_nobody_there_is_refused_and_not_sent(transport):
     begun = time.monotonic()
-    answers = transport.send_many(route(f"https://localhost:{free_port()}"), pushes(5), 30)
+    answers = transport.send_many(route(f"https://localhost:{free_ports(1)}"), pushes(5), 30)
     assert reasons(answers) == {("refused", False): 5}
     assert time.monotonic() - begun < 20
 
@@ -219,7 +213,7 @@ def test_no_words_and_no_log_line_holds_a_path_a_header_or_a_body(serve, transpo
     answers = [
         *transport.send_many(route(server.base), [push(1, path="/3/device/tokentokentoken")], 1),
         *transport.send_many(
-            route(f"https://localhost:{free_port()}"),
+            route(f"https://localhost:{free_ports(1)}"),
             [push(1, path="/3/device/tokentokentoken")],
             1,
         ),

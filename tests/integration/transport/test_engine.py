@@ -13,8 +13,8 @@ from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
 
 from tests.integration.transport.conftest import Engine, at_work, push, pushes, reasons, route, warm
 from tests.integration.transport.servers import H1Server, H2Server, RawServer, by_connection
-from tests.integration.transport.test_connections import free_port
 from tests.waiting import eventually
+from workers.cli.up import free_ports
 from workers.transport import dialer, http2
 from workers.transport import engine as engine_module
 from workers.transport.http2 import Http2Connection
@@ -57,7 +57,7 @@ def test_a_silent_lane_holds_up_no_round_but_its_own(serve, engine):
     lanes = [
         route(quick.base, pool="a"),
         route(silent.base, pool="b"),
-        route(f"https://localhost:{free_port()}", pool="c"),
+        route(f"https://localhost:{free_ports(1)}", pool="c"),
     ]
     flight = engine.begin([(where, pushes(3)) for where in lanes], 4)
     eventually(lambda: flight.wait(0.05) or (flight.done(0) and flight.done(2)))

@@ -12,8 +12,8 @@ import pytest
 from tests.builders import present
 from tests.integration.transport.conftest import push, pushes, reasons, route
 from tests.integration.transport.servers import H1Server, H2Server
-from tests.integration.transport.test_connections import free_port
 from tests.tables import table
+from workers.cli.up import free_ports
 from workers.transport.aioapns import AioapnsTransport
 
 
@@ -114,7 +114,7 @@ def test_its_refusals_are_told_as_its_own_and_nothing_was_sent(
 
 
 def test_one_that_is_not_there_is_named(either):
-    port = free_port()
+    port = free_ports(1)
     (answer,) = either.send_many(
         route("https://localhost:1", proxy=f"http://u:hunter2@127.0.0.1:{port}"), [push(1)], 3
     )
@@ -143,7 +143,7 @@ def test_one_that_is_silent_costs_the_deadline_and_nothing_was_sent(serve, eithe
 def test_a_vendor_that_it_can_not_reach(either, proxy):
     through = proxy()
     (answer,) = either.send_many(
-        route(f"https://localhost:{free_port()}", proxy=through.url()), [push(1)], 5
+        route(f"https://localhost:{free_ports(1)}", proxy=through.url()), [push(1)], 5
     )
     found = (answer.sent, answer.words)
     assert found == (False, f"{through.name}: it refuses the connection (502)")

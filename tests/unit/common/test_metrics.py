@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_l
 from common import metrics, runfile
 from common.config import Settings
 from tests.builders import present
+from workers.cli.up import free_ports
 
 CONTRACT = [
     "events_total{type,result}",
@@ -191,7 +192,7 @@ def test_port_zero_is_off(tmp_path):
 
 
 def test_openmetrics_where_it_is_asked_for_and_head_without_a_body(tmp_path):
-    port = _free_port()
+    port = free_ports(1)
     settings = Settings.load(
         {"PUSHFLEET_DATA_DIR": str(tmp_path), "PUSHFLEET_METRICS_PORT": str(port)}
     )
@@ -225,11 +226,6 @@ def test_metrics_listen_and_are_named_apart_from_the_console():
     assert names(METRICS_ADDR="0.0.0.0") == f"{socket.gethostname()}:7"
     assert names(CONSOLE_ADDR="10.0.0.7:80") == "10.0.0.7:7"
     assert metrics._bound(Settings.load({"PUSHFLEET_METRICS_ADDR": "0.0.0.0"})) == "0.0.0.0"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(

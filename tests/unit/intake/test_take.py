@@ -147,13 +147,12 @@ def test_people_read_up_to_a_message_that_was_not_to_be_pushed_too() -> None:
 
 def test_the_ledger_hears_of_a_recall_and_of_the_end_of_a_call() -> None:
     recalled = {"message_id": "m1", "conversation": {"type": "group", "id": "g1"}}
-    told = _taken_back(
-        [
-            passed("message.recalled", recalled),
-            passed("message.read", {"user": "bob", **recalled}),
-            passed("call.ended", {"call_id": "c1", "reason": "cancelled"}),
-        ]
-    )
+    events = [
+        passed("message.recalled", recalled),
+        passed("message.read", {"user": "bob", **recalled}),
+        passed("call.ended", {"call_id": "c1", "reason": "cancelled"}),
+    ]
+    told = _taken_back(events)
     assert [
         (one.event_id, one.message_id, one.type, one.conversation, one.decision) for one in told
     ] == [("e1", "m1", "message.recalled", "group:g1", None), ("e1", "c1", "call.ended", "", None)]

@@ -94,14 +94,13 @@ def test_several_xiaomi_messages_travel_in_one_post_and_either_spelling_of_the_t
 
 
 def test_oppo_receipts_of_one_url_come_merged():
-    body = json.dumps(
-        [
-            {"registrationIds": "a,b"},
-            5,
-            {"registrationIds": {"c": 1}},
-            {"registrationIds": "d", "eventTime": "x"},
-            {"registrationIds": "e", "eventTime": -1},
-        ]
-    ).encode()
+    elements = [
+        {"registrationIds": "a,b"},
+        5,
+        {"registrationIds": {"c": 1}},
+        {"registrationIds": "d", "eventTime": "x"},
+        {"registrationIds": "e", "eventTime": -1},
+    ]
+    body = json.dumps(elements).encode()
     found = [(r.token, r.request_id, r.at_ms) for r in oppo.read_receipts(body, {})]
     assert found == [("a", None, 0), ("b", None, 0), ("d", None, 0), ("e", None, 0)]

@@ -131,11 +131,10 @@ def test_no_words_break_a_rule_of_the_vendor(vendor):
         books = Books(settings={"bob": {"show_detail": number % 5 != 0}})
         hidden = {"hidden_mode": mode, "hidden_text": words(rng, pieces)}
         books.tenant(vendor).options.update(hidden)  # type: ignore[attr-defined]
-        JUDGES[vendor](
-            wire(
-                event(rng, pieces),
-                device(vendor, lang=rng.choice(["zh", "en"])),
-                books,
-                rng.choice([None, 0, 5, 10**9]),
-            )
+        request = wire(
+            event(rng, pieces),
+            device(vendor, lang=rng.choice(["zh", "en"])),
+            books,
+            rng.choice([None, 0, 5, 10**9]),
         )
+        JUDGES[vendor](request)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from tests.simulator_keys import ec_key
 from tests.unit.vendors.cases import NOW_MS
 from tests.unit.vendors.test_apns import DEVELOPMENT, P8, PRODUCTION, topic_list
 from workers.vendors.apns.credential import p8_key, read_credential
@@ -27,10 +28,6 @@ PASSWORD = b"geheim"
 CHAT = "com.example.chat"
 DAY = datetime.timedelta(1)
 NOW = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.UTC)
-
-
-def key_of():
-    return ec.generate_private_key(ec.SECP256R1())
 
 
 def certificate_of(
@@ -122,33 +119,33 @@ IDENTITIES = {
 def test_the_identity_that_fits_is_found_in_any_order(order, others):
     files = []
     for name in ("mine", *others):
-        key = key_of()
+        key = ec_key()
         files.append(p12_of(key, certificate_of(key, **cast(Any, IDENTITIES[name]))))
     assert taken(together(*(files[n] for n in order))).serial_number == 42
 
 
 @pytest.mark.parametrize("last", [True, False])
 def test_a_renewal_for_the_same_key_is_found_beside_the_expired_one(last):
-    key = key_of()
+    key = ec_key()
     old, new = certificate_of(key, first=-400, last=-30), certificate_of(key, serial=42)
     certificate, others = (old, [new]) if last else (new, [old])
     assert taken(p12_of(key, certificate, others)).serial_number == 42
 
 
 def test_of_several_that_fit_the_one_that_lives_longest_is_taken():
-    key = key_of()
+    key = ec_key()
     short, long = certificate_of(key, last=10), certificate_of(key, last=300, serial=42)
     assert taken(p12_of(key, short, [long])).serial_number == 42
 
 
 def test_chains_and_strangers_beside_it_change_nothing():
-    key = key_of()
-    strangers = [certificate_of(key_of(), serial=n) for n in (1, 2)]
+    key = ec_key()
+    strangers = [certificate_of(ec_key(), serial=n) for n in (1, 2)]
     assert taken(p12_of(key, certificate_of(key, serial=42), strangers)).serial_number == 42
 
 
 def test_where_none_fits_the_nearest_is_told():
-    keys = key_of(), key_of()
+    keys = ec_key(), ec_key()
     other = p12_of(keys[0], certificate_of(keys[0], topic="com.example.other"))
     raw = together(other, p12_of(keys[1], certificate_of(keys[1], first=-400, last=-30)))
     with pytest.raises(CredentialError, match="expired on"):
@@ -172,7 +169,7 @@ SECRECY = {
 @pytest.mark.parametrize(("password", "kind"), SECRECY.values(), ids=SECRECY)
 @pytest.mark.parametrize("name", [None, b"", "Ключ 🔑".encode()], ids=["no name", "empty", "odd"])
 def test_a_p12_opens_whatever_its_cipher_password_and_name(password, kind, name):
-    key = key_of()
+    key = ec_key()
     builder = serialization.PrivateFormat.PKCS12.encryption_builder()
     secrecy = (
         serialization.BestAvailableEncryption(password)
@@ -188,7 +185,7 @@ def test_a_p12_opens_whatever_its_cipher_password_and_name(password, kind, name)
 
 
 def test_a_p12_without_checksum_and_encryption_is_refused():
-    key = key_of()
+    key = ec_key()
     bare = asn1.Pfx.load(p12_of(key, certificate_of(key), secrecy=serialization.NoEncryption()))
     del bare["mac_data"]
     with pytest.raises(CredentialError, match="no password at all"):
@@ -196,14 +193,14 @@ def test_a_p12_without_checksum_and_encryption_is_refused():
 
 
 def test_a_p12_that_is_encrypted_needs_no_checksum():
-    key = key_of()
+    key = ec_key()
     bare = asn1.Pfx.load(p12_of(key, certificate_of(key, serial=42)))
     del bare["mac_data"]
     assert taken(bare.dump(force=True)).serial_number == 42
 
 
 def test_a_key_that_nobody_can_read_is_nobodys():
-    key, odd = key_of(), key_of()
+    key, odd = ec_key(), ec_key()
     strange = p12_of(
         odd, certificate_of(odd, topic="com.example.other"), secrecy=serialization.NoEncryption()
     )
@@ -216,7 +213,7 @@ def test_a_key_that_nobody_can_read_is_nobodys():
 
 
 def test_a_p12_in_pem_armour_is_read_and_other_pem_is_named():
-    key = key_of()
+    key = ec_key()
     raw = p12_of(key, certificate_of(key, serial=42))
     armour = b"-----BEGIN PKCS12-----\n" + base64.encodebytes(raw) + b"-----END PKCS12-----\n"
     assert taken(armour).serial_number == taken(b"\xef\xbb\xbf" + armour).serial_number == 42
@@ -225,7 +222,7 @@ def test_a_p12_in_pem_armour_is_read_and_other_pem_is_named():
 
 
 def test_pythons_own_warnings_are_nobodys_business():
-    key = key_of()
+    key = ec_key()
     raw = p12_of(key, certificate_of(key))
     ber = b"\x30\x80" + raw[4:] + b"\0\0"  # indefinite length, as NSS writes it
     with warnings.catch_warnings(record=True) as seen:
@@ -244,7 +241,7 @@ SUFFIXES = [
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_topic_of_calls_or_complications_is_no_bundle_id(suffix):
-    key = key_of()
+    key = ec_key()
     listed = (CHAT, f"{CHAT}{suffix}")
     with pytest.raises(CredentialError, match=f"bundle id, {CHAT}:"):
         given(p12_of(key, certificate_of(key, topics=listed)), topic=f"{CHAT}{suffix}")
@@ -254,7 +251,7 @@ def test_a_topic_of_calls_or_complications_is_no_bundle_id(suffix):
 
 
 def test_a_bundle_id_that_really_ends_in_voip_is_taken():
-    key, topic = key_of(), f"{CHAT}.voip"
+    key, topic = ec_key(), f"{CHAT}.voip"
     # its list has ….voip.voip
     assert given(p12_of(key, certificate_of(key, topic=topic)), topic=topic)[0]["topic"] == topic
     options = {
@@ -270,7 +267,7 @@ def test_a_bundle_id_that_really_ends_in_voip_is_taken():
 @pytest.mark.parametrize("topic", [CHAT, f"{CHAT}.voip"])
 @pytest.mark.parametrize("changes", [{"name": "VoIP Services"}, {"topics": ()}])
 def test_a_voip_services_certificate_is_refused_for_alerts(topic, changes):
-    key = key_of()
+    key = ec_key()
     raw = p12_of(key, certificate_of(key, topic=f"{CHAT}.voip", **{"topics": (), **changes}))
     with pytest.raises(CredentialError, match="VoIP Services certificate"):
         given(raw, topic=topic)
@@ -300,20 +297,20 @@ def test_a_key_that_gnutls_wrote_is_taken():
 
 def _p8(**how):
     usual = {"encoding": serialization.Encoding.PEM, "format": serialization.PrivateFormat.PKCS8}
-    return key_of().private_bytes(
+    return ec_key().private_bytes(
         **{**usual, "encryption_algorithm": serialization.NoEncryption(), **how}
     )
 
 
 WRONG_P8 = {
-    "a p12": (lambda: p12_of(key := key_of(), certificate_of(key)), "--p12 with --password-file"),
+    "a p12": (lambda: p12_of(key := ec_key(), certificate_of(key)), "--p12 with --password-file"),
     "der": (lambda: _p8(encoding=serialization.Encoding.DER), "-inform DER"),
     "encrypted": (
         lambda: _p8(encryption_algorithm=serialization.BestAvailableEncryption(b"x")),
         "is encrypted",
     ),
     "a certificate": (
-        lambda: certificate_of(key_of()).public_bytes(serialization.Encoding.PEM),
+        lambda: certificate_of(ec_key()).public_bytes(serialization.Encoding.PEM),
         "no private key",
     ),
     "nothing": (lambda: b" \n", "--p8 is empty"),

@@ -221,13 +221,11 @@ def test_the_access_call_is_read(answer, expected):
 
 
 def built(one, *, options=None, **over):
-    return json.loads(
-        HONOR.build(
-            batch(note_=one, **over),
-            credential(Vendor.HONOR, "honor.service", **(options or {})),
-            ACCESS,
-        ).body
+    asked = batch(note_=one, **over)
+    request = HONOR.build(
+        asked, credential(Vendor.HONOR, "honor.service", **(options or {})), ACCESS
     )
+    return json.loads(request.body)
 
 
 def shown(one, **over):

@@ -247,10 +247,9 @@ def test_a_refusal_names_main_and_sub_code():
 
 
 def shown(one, *, rights=(), options=None, **over):
+    asked = batch(note_=one, **over)
     body = json.loads(
-        HUAWEI.build(
-            batch(note_=one, **over), credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS
-        ).body
+        HUAWEI.build(asked, credential(Vendor.HUAWEI, *rights, **(options or {})), ACCESS).body
     )
     return body["message"]["android"]
 

@@ -49,10 +49,9 @@ def test_a_ledger_of_a_release_before_pages_gets_a_record_for_each() -> None:
 
 def test_events_and_decisions_are_never_mixed_on_a_page() -> None:
     mixed = [*rows(9), *rows(9, "e2"), *rows(9, decision=Decision.SENDER)]
+    records = presence_records([], mixed, 5, lambda: False)
     found = {
-        (one.event_id, one.decision): users(one)
-        for one in presence_records([], mixed, 5, lambda: False)
-        if isinstance(one, PageRecord)
+        (one.event_id, one.decision): users(one) for one in records if isinstance(one, PageRecord)
     }
     everybody = [f"u{number}" for number in range(9)]
     assert found == dict.fromkeys([("e1", "online"), ("e2", "online"), ("e1", "sender")], everybody)

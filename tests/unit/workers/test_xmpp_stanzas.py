@@ -23,13 +23,12 @@ def read(stanza: str) -> Node:
 
 def published(fields: str = "", item: str = "", options: str = "") -> Publish | None:
     summary = f"<x xmlns='{FORMS}'>{fields}</x>" if fields else ""
-    return publish_of(
-        read(
-            IQ % f"<pubsub xmlns='{PUBSUB}'><publish node='n1'><item>"
-            f"<notification xmlns='{PUSH}'>{summary}{item}</notification></item></publish>"
-            f"<publish-options><x xmlns='{FORMS}'>{options}</x></publish-options></pubsub>"
-        )
+    node = read(
+        IQ % f"<pubsub xmlns='{PUBSUB}'><publish node='n1'><item>"
+        f"<notification xmlns='{PUSH}'>{summary}{item}</notification></item></publish>"
+        f"<publish-options><x xmlns='{FORMS}'>{options}</x></publish-options></pubsub>"
     )
+    return publish_of(node)
 
 
 def field(name: str, value: str) -> str:

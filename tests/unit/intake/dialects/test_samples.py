@@ -87,10 +87,9 @@ def test_a_sample_carries_a_valid_signature(sample):
 
 
 def test_every_sample_of_the_three_clouds_is_there():
+    samples = HERE.glob("*/*.json")
     files = {
-        str(path.relative_to(HERE))
-        for path in HERE.glob("*/*.json")
-        if not path.name.endswith(".expected.json")
+        str(path.relative_to(HERE)) for path in samples if not path.name.endswith(".expected.json")
     }
     assert files == {sample["file"] for sample in SAMPLES}
     found = {d: sum(sample["d"] == d for sample in SAMPLES) for d in DIALECTS}
