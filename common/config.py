@@ -50,6 +50,8 @@ class Settings:
     key_prefix: str
     prefix: str
     shards: int = 1
+    #: False: nobody said so, and a command asks the fleet (storage/shards.py, known_shards).
+    shards_named: bool = field(default=True, compare=False)
     secret_keys_file: Path | None
     secret_keys: tuple[str, ...] = field(repr=False)
     endpoints: Mapping[str, str]
@@ -125,7 +127,7 @@ def environ_of(settings: Settings) -> dict[str, str]:
     found |= dict.fromkeys((f"{PREFIX}{name}_FILE" for name in URL_NAMES), "")
     for one in dataclasses.fields(settings):
         value = getattr(settings, one.name)
-        if one.name not in ("endpoints", "proxies"):
+        if one.name not in ("endpoints", "proxies", "shards_named"):
             text = (
                 ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
             )
@@ -151,6 +153,7 @@ def _load(read: _Reader) -> Settings:
         key_prefix=read.text("KEY_PREFIX", takes.key_part),
         prefix=read.text("PREFIX", takes.key_part),
         shards=read.whole("SHARDS", 1, SHARDS_MAX),
+        shards_named=not read.unset("SHARDS"),
         secret_keys_file=read.file("SECRET_KEYS_FILE", takes.fernet_file),
         secret_keys=takes.name_list(read.text("SECRET_KEYS", takes.fernet_list)),
         endpoints=_endpoints(read),

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -488,18 +488,20 @@ class Runtime:
 
     @cached_property
     def old_ledger(self) -> Callable[[], bool]:
-        """Whether a release before 0.2, which had one shard, may read the ledger's stream: its
-        upkeep works, or none of this release has begun. Never raises: while Redis is away it may.
+        """Whether a build that knows neither pages nor columns may read the ledger's stream: upkeep
+        of a release before 0.2 works, or who has the ledger's lease has not said that it knows
+        them. Never raises: while Redis is away it may.
         """
-        epoch, upkeep = self.keys.lease_epoch("ledger"), self.keys.upkeep_lock
+        names = [self.keys.ledger_columns, self.keys.lease_epoch("ledger")]
 
         def may_read() -> bool:
             try:
-                return not self.redis.exists(epoch) or bool(self.redis.exists(upkeep))
+                knows, epoch = cast(Any, self.redis.mget(names))
+                return not knows or knows != epoch or bool(self.redis.exists(self.keys.upkeep_lock))
             except (RedisError, OSError):
                 return True
 
-        return AskedSeldom(may_read) if self.settings.shards == 1 else lambda: False
+        return AskedSeldom(may_read)
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
         """Sends a stage's wake-up unless one is pending. Never raises.

@@ -343,6 +343,9 @@ class Keys:
     def lease_epoch(self, role: str) -> str:
         return f"{self.prefix}:{{s0}}:lease-epoch:{role}"
 
+    #: The epoch of the ledger's lease whose holder reads records in columns.
+    ledger_columns = _Name("{s0}:ledger-columns")
+
     #: Pushes to be taken back from screens, by the time of the next look.
     withdrawals = _Name("{s0}:withdrawals")
     #: The same, as an earlier version kept it.

@@ -91,11 +91,10 @@ class OpenReads:
         if self._has_looked and not self._redis.exists(keys.open_reads):
             return
         for stream in streams:
-            at = "-"
+            at = ""
             names = [stream, keys.open_reads, keys.open_read, keys.takeovers]
-            while True:
-                args: list[str | int] = [self._group, idle_ms, at, int(not self._has_looked)]
+            flags = int(not self._has_looked), int(stream == streams[-1])
+            while at != "-":
+                args: list[str | int] = [self._group, idle_ms, at or "-", *flags]
                 at = self._sweep(keys=names, args=args).decode()
-                if at == "-":
-                    break
         self._has_looked = True

@@ -8,14 +8,17 @@ replies, processes) is in shard 0.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import RedisError
 
-from common.config import SettingError
+from common.config import SettingError, Settings
 from common.storage.badges import Badges
 from common.storage.bindings import Binding, Bindings
 from common.storage.entry_marks import CoreEntries
@@ -23,6 +26,7 @@ from common.storage.keys import LEDGER, Keys
 from common.storage.living import ShardCount
 from common.storage.marks import EventMarks
 from common.storage.people import Asked, Known, PeopleCache, Person
+from common.storage.redis import connect
 from common.storage.replies import Replies
 from common.storage.scripts import Call
 from common.storage.streams import StreamStore
@@ -100,6 +104,23 @@ def check_shards(redis: Redis, keys: Keys, wanted: int, *, starts: bool) -> None
             "set it so,"
             f" or change the fleet with `pushfleet reshard {wanted}`"
         )
+
+
+def known_shards(settings: Settings) -> Settings:
+    """For a command beside a fleet: with the fleet's number of shards where none is named.
+
+    While Redis is away they are as they were: the command says so itself.
+    """
+    if settings.shards_named:
+        return settings
+    with contextlib.suppress(RedisError, OSError):
+        client = connect(settings.redis_url)
+        try:
+            number: Any = client.get(Keys(settings.key_root).shards)
+        finally:
+            client.close()
+        return dataclasses.replace(settings, shards=int(number or 1))
+    return settings
 
 
 class JointStreams(StreamStore):

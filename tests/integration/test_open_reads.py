@@ -16,6 +16,7 @@ from common.storage.commits import Commits, LostError
 from common.storage.keys import Keys
 from common.storage.raw_pipe import RawPipe
 from common.storage.streams import GROUP, CoreStreams, Entry, StreamStore
+from tests.waiting import eventually
 
 LEASE_MS = 400
 MANY = 100
@@ -255,3 +256,17 @@ def test_what_one_takes_before_its_turn_and_another_reads_in_turn_is_written_onc
     early.finish(early.takes_over())
     assert front.written() - before == 2 * MANY
     assert not front.redis.xlen(front.name)
+
+
+def test_of_several_streams_all_are_looked_at(make: Callable[[], Reader]) -> None:
+    """The fleet of the killed reader had one stream; a second one stands in front by now."""
+    one, other = make(), make()
+    names_now = [one.name + ":calls", one.name]
+    other.streams.with_pending(names_now)
+    lost = one.reads_open()
+
+    def found() -> list[Entry]:
+        other.streams.with_pending(names_now)
+        return other.streams.take_over(one.name, 10 * MANY)
+
+    assert names(eventually(found, 10)) == names(lost)

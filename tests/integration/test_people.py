@@ -28,6 +28,7 @@ from common.ledger_records import PageRecord, RowRecord
 from common.model import Decision, MessageClass, Urgency, Vendor
 from common.storage import keys, sql
 from common.storage.erasure import erase
+from common.storage.leases import Lease
 from common.storage.people import (
     ANSWER_MS_MAX,
     SETTINGS_BYTES_MAX,
@@ -42,6 +43,7 @@ from common.storage.people import (
 )
 from common.storage.streams import Entry
 from tests.builders import stored_message
+from tests.ledger_writers import begin_upkeep
 from workers.handlers.presence import RoutedAtOnce
 from workers.handlers.shortcut import Shortcut
 from workers.intake.event_types import TYPES
@@ -292,11 +294,18 @@ def test_while_upkeep_of_a_release_before_works_nobody_shares_a_record(town: Tow
         return Counter(map(type, presence.look(decode_messages(again.blob))[1].rows))
 
     assert kinds() == {RowRecord: 20}, "nobody has read the ledger yet"
-    runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
+    before = Lease(runtime.redis, runtime.keys, "ledger")
+    assert before.hold()
+    assert kinds() == {RowRecord: 20}, "a build without columns has such leases, too"
+    before.give_back()
+    begin_upkeep(runtime)
     assert kinds() == {PageRecord: 1}
     runtime.redis.set(runtime.keys.upkeep_lock, "its word", px=60_000)
     assert kinds() == {RowRecord: 20}
     runtime.redis.delete(runtime.keys.upkeep_lock)
+    assert kinds() == {PageRecord: 1}
+    assert before.hold()
+    assert kinds() == {RowRecord: 20}, "it goes on in the place of this one"
 
 
 def test_tokens_without_a_person_are_not_kept(town: Town) -> None:

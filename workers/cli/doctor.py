@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.config import Settings
 from common.running_fleet import resolve
+from common.storage.shards import known_shards
 from workers.cli import NO, UNREACHABLE
 from workers.cli.printing import print_json
 from workers.reports.examination import examined
@@ -28,7 +29,7 @@ def doctor(fix: bool, as_json: bool) -> None:
     """Look at servers, rights, keys, processes, streams, lanes, credentials, vendors and clocks.
     Exit code 0 when all is well.
     """
-    settings = resolve(Settings.load())
+    settings = known_shards(resolve(Settings.load()))
     runtime = Runtime(settings)
     try:
         if fix:

@@ -21,9 +21,10 @@ def opened() -> Iterator[Runtime]:
     # loaded here: `--help` needs none of it, and it takes most of a second
     from common.config import Settings
     from common.running_fleet import resolve
+    from common.storage.shards import known_shards
     from workers.runtime import Runtime
 
-    runtime = Runtime(resolve(Settings.load()))
+    runtime = Runtime(known_shards(resolve(Settings.load())))
     try:
         yield runtime
     finally:

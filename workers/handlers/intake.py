@@ -507,7 +507,8 @@ class IntakeLoop:
         limits = ENTRY_FIELDS_MAX, decoding.ENTRY_BYTES_MAX, ports.streams.takeover_idle_ms
         self._source = core_streams(ports.core, self._streams, ports.streams.keys, *limits)
         # the fencing of takeovers guards such reads, and it is of one server
-        self._source.reads_open = ports.core is ports.streams.redis and ports.spread is None
+        one_commit = ports.spread is None or handler is not None
+        self._source.reads_open = ports.core is ports.streams.redis and one_commit
         stores = Stores(ports.streams, ports.delayed, ports.vault, wakes_of(ports), self._source)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(

@@ -11,6 +11,7 @@ from itertools import repeat
 from typing import Final
 
 import msgspec
+from redis.exceptions import RedisError
 
 from common.ledger_records import (
     EventColumns,
@@ -257,6 +258,8 @@ class LedgerWriter:
         shards: Sequence[Runtime] = (),
     ) -> None:
         """shards: all of one server: one transaction writes all their streams' content."""
+        self._redis = runtime.redis
+        self._names = [one.keys.ledger_columns for one in shards or [runtime]]
         joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
         names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)
@@ -276,10 +279,17 @@ class LedgerWriter:
         if lease is not None:
             self._handler.fence = Fence(lease.number, lambda: lease.left_s > COMMIT_S)
             self._handler.goes_on = lambda: setattr(lease, "busy_at", time.monotonic())
+            self.begin(lease)
         self.flush(BLOCK_MS)
         if self.consumer.stopping() and self.consumer.holds:
             self.flush()
         return 0.0
+
+    def begin(self, lease: Lease) -> None:
+        """Tells the stages that records may come in columns (Runtime.old_ledger)."""
+        epochs = [one.epoch for one in lease.parts]
+        with contextlib.suppress(RedisError, OSError):  # a full server has to be emptied first
+            self._redis.mset(dict(zip(self._names, epochs, strict=True)))
 
     def rest(self) -> None:
         """Releases held events for the next writer: two at once give one push two rows."""

@@ -1,6 +1,7 @@
 -- reads_sweep: entries that were read without a list of them, and whose reader fell silent, are listed as its own, for reclaim.lua.
 -- KEYS    [1] the stream, [2] push:{s0}:open-reads, [3] push:{s0}:open-read (reads_open.lua), [4] push:{s0}:takeovers (reclaim.lua)
--- ARGV    group, milliseconds for which they were idle, id to look from, "1": look although nobody is known to have read so
+-- ARGV    group, milliseconds for which they were idle, id to look from, "1": look although nobody is known to have read so, "1": the last of
+--         the streams: nothing is left then
 -- returns id to look from next time, '-': all was seen
 -- why     such an entry is known by nothing but that the group has read it, that nobody holds it, and that it is there still
 local STEP, STEPS = 20, 50 -- entries that this server holds at once; looks of one call
@@ -29,5 +30,5 @@ for _ = 1, STEPS do
 end
 if found then redis.call('INCR', KEYS[4]) end
 if more then return at end
-redis.call('DEL', KEYS[2])
+if ARGV[5] == '1' then redis.call('DEL', KEYS[2]) end
 return '-'

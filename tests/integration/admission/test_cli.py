@@ -317,3 +317,14 @@ def test_gauges_say_what_is_used_and_left(runtime: Runtime, lane: MakeLane, spac
         if sample.labels == labels
     }
     assert shown == {"pushfleet_quota_used": 42, "pushfleet_quota_limit": 100}
+
+
+def test_a_command_without_a_number_of_shards_asks_the_fleet_for_it(
+    run: Callable[..., Result], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.redis.set(runtime.keys.shards, 3)
+    monkeypatch.delenv("PUSHFLEET_SHARDS", raising=False)
+    assert rows(run("lanes", "--json"))
+    monkeypatch.setenv("PUSHFLEET_SHARDS", "2")
+    refused = run("lanes", "--json").exception
+    assert "started with 3" in str(refused)

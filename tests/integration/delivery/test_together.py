@@ -23,6 +23,7 @@ from simulators.http2 import serve_port
 from tests.builders import stored_credential
 from tests.integration.conftest import opened
 from tests.integration.simulators.running import Running
+from tests.ledger_writers import begin_upkeep
 from tests.queued import packed, queue
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
@@ -105,8 +106,7 @@ class Fleet:
             new = stored_credential(app, Vendor.APNS, "ios", options=options, secrets={"p8": key})
             runtime.credentials.add(new)
         runtime.catalog.changed()
-        # a writer of this release has begun: rows may come in columns
-        runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
+        begin_upkeep(runtime)  # rows may come in columns
         self.drain = Stages(runtime).consumer(DELIVERY, Vendor.APNS)
         self.writer = LedgerWriter(runtime, shards=runtime.shards)
 

@@ -13,10 +13,12 @@ import pytest
 from common.config import Settings
 from common.model import Vendor
 from common.storage.shards import shard_of
+from common.storage.streams import GROUP
 from tests.builders import device_of, stored_credential
 from tests.integration.delivery.conftest import most_in_a_second
 from tests.integration.delivery.test_together import Apns
 from tests.integration.shards.conftest import PEOPLE, ShardedFleet
+from tests.ledger_writers import begin_upkeep
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
@@ -44,8 +46,7 @@ class Iphones(ShardedFleet):
             stored_credential(self.app, Vendor.APNS, "ios", options=options, secrets=secrets)
         )
         runtime.catalog.changed()
-        # a writer of this release has begun: rows may come in columns
-        runtime.redis.incr(runtime.keys.lease_epoch("ledger"))
+        begin_upkeep(runtime)  # rows may come in columns
         self.tokens = {user: uuid.uuid4().hex + uuid.uuid4().hex for user in PEOPLE}
         self.take_in(*map(self.iphone, PEOPLE))
         self.drain = self.stages.consumer(DELIVERY, Vendor.APNS)
@@ -161,3 +162,12 @@ def test_a_lane_at_its_rate_is_sent_at_its_rate(iphones: Iphones, rounds: list[i
     assert iphones.decisions("a") == {("accepted",): len(PEOPLE)}
     times = sorted(line["at_ms"] for line in iphones.meizu.simulator.record.lines())
     assert most_in_a_second(times) <= 33
+
+
+def test_a_read_for_many_shards_makes_no_list_of_its_entries(iphones: Iphones) -> None:
+    """As in one shard (open_reads.py): the list costs the server as much as all else."""
+    iphones.chats("a")
+    source = iphones.intake._source
+    assert source.reads_open
+    assert iphones.runtime.core.xpending(iphones.stream, GROUP)["pending"] == 0
+    assert iphones.runtime.core.xlen(iphones.stream) == 0
