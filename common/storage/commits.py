@@ -49,6 +49,11 @@ class Commits:
     A claim of another reader's entries is counted in `Keys.takeovers`. A reader that finds the
     count unchanged since its read still owns what it read; else it checks. The count is watched
     until the write: a claim in between makes the MULTI fail.
+
+    An entry out of its turn may be read in its turn meanwhile, which is no claim. So who writes
+    such ones says so before it checks (`Keys.out_of_turn`), and whoever writes then checks, too;
+    each counts a claim behind its read. Of their checks one comes behind the other's write, or both
+    are behind both reads.
     """
 
     def __init__(self, streams: StreamStore, source: StreamStore) -> None:
@@ -59,6 +64,8 @@ class Commits:
         self._fails_over = fails_over(streams.redis)
         self._leaves = script(streams.redis, "leave")
         self._alone_until = 0.0
+        self._is_early = False  # some of the entries at work are out of their turn
+        self._has_told = False  # since these were read
 
     def begin(self) -> None:
         """Starts a commit of entries read after the last write, or confirmed since."""
@@ -75,6 +82,7 @@ class Commits:
         Entries of another server leave in a second step, and are known by a mark until then.
         """
         write = self._write if self._source.redis is self._streams.redis else self._write_elsewhere
+        self._is_early, self._has_told = any(entry.reclaimed for entry in entries), False
         while not write(entries, fill, leave):
             pass
 
@@ -99,10 +107,14 @@ class Commits:
         fill: Callable[[Pipeline], None],
         leave: Callable[[Pipeline], None],
     ) -> bool:
-        key = self._source.keys.takeovers
+        key, flag = self._source.keys.takeovers, self._source.keys.out_of_turn
         with self._streams.redis.pipeline(transaction=True) as pipe:
-            cast(Any, pipe).watch(key)  # untyped in redis-py
-            now: Any = pipe.get(key) or b"0"
+            cast(Any, pipe).watch(key, *([flag] if self._is_early else []))  # untyped in redis-py
+            now, met = cast(Any, pipe.mget(key, flag))
+            if (self._is_early and not met) or (met and not self._has_told):
+                self._tell()
+                return False
+            now = now or b"0"
             if now != self._since:
                 mine = self._source.renew(entries)
                 if len(mine) < len(entries):
@@ -110,6 +122,8 @@ class Commits:
             pipe.multi()
             fill(pipe)
             leave(pipe)
+            if self._is_early:
+                pipe.delete(flag)
             try:
                 execute_watched(pipe)
             except (
@@ -119,6 +133,16 @@ class Commits:
                 return False
         self._known = now
         return True
+
+    def _tell(self) -> None:
+        """Entries are written out of their turn, or while others' are."""
+        with self._streams.redis.pipeline(transaction=True) as pipe:
+            if self._is_early:
+                lasts_ms = self._source.takeover_idle_ms
+                pipe.set(self._source.keys.out_of_turn, b"1", px=lasts_ms)
+            pipe.incr(self._source.keys.takeovers)
+            pipe.execute()
+        self._has_told = True
 
     def _write_elsewhere(
         self,

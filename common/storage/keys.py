@@ -132,6 +132,8 @@ class Keys:
 
     #: The number of claims of other readers' entries.
     takeovers = _Name("{s0}:takeovers")
+    #: While somebody writes entries that another may read in their turn.
+    out_of_turn = _Name("{s0}:out-of-turn")
     #: Who reads the core's stream without a list of the entries, and who did so last.
     open_read = _Name("{s0}:open-read")
     open_reads = _Name("{s0}:open-reads")

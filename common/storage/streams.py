@@ -47,8 +47,8 @@ WAKE_UP_MS = 2_000
 class Entry(Value, frozen=True):
     """One stream entry. deliveries: number of deliveries, 1 for a fresh one.
 
-    single: it was split off already. reclaimed: another reader had it, or this one has released it:
-    later entries may have been handled before it. fields, size: of the core's entries only: all
+    single: it was split off already. reclaimed: out of its turn: another reader had it, or this one
+    has released it or has overtaken with it. fields, size: of the core's entries only: all
     fields; the bytes of one over the limit, whose fields are cut (0: it is whole).
     """
 
@@ -227,7 +227,7 @@ class StreamStore:
             self._entry(stream, entry_id, fields, size, int(deliveries))
             for entry_id, fields, deliveries, size in raws
         ]
-        return [msgspec.structs.replace(entry, reclaimed=True) for entry in found]
+        return [_reclaimed(entry) for entry in found]
 
     def with_pending(self, streams: Sequence[str]) -> list[str]:
         """Those from which something was read that is not acknowledged. One round trip."""
@@ -438,6 +438,10 @@ class StreamStore:
         self.redis.delete(self.keys.wake_up(queue))
 
 
+def _reclaimed(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, reclaimed=True)
+
+
 def _delivered(groups: Any) -> str:
     """The last entry that the group has read."""
     if isinstance(groups, Exception):
@@ -580,7 +584,8 @@ class CoreStreams(StreamStore):
             int(newest_calls),
         ]
         at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
-        return at.decode(), bool(ended), [self._entry(name, *raw) for raw in raws]
+        found = [self._entry(name, *raw) for raw in raws]
+        return at.decode(), bool(ended), [_reclaimed(entry) for entry in found]
 
     def _key(self, stream: str) -> str:
         return stream

@@ -107,7 +107,8 @@ class Core:
         source = core_streams(self.runtime.core, [self.stream], self.runtime.keys)
         entries = source.read([self.stream], 100)
         assert entries
-        for number, those in Sorter(source, len(doors), doors[0]).sorted(entries).items():
+        (turn,) = Sorter(source, len(doors), doors[0]).sorted(entries)
+        for number, those in turn.items():
             IntakeHandler(doors[number]).handle(those)
 
     def phone(self, user: str) -> None:

@@ -63,6 +63,18 @@ class Reader:
         self.commits.begin()
         self.commits.write(entries, fill, lambda pipe: self.streams.acknowledge(pipe, entries))
 
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """As `write`, of those that are still its own."""
+        try:
+            self.write(entries)
+        except LostError as lost:
+            if lost.mine:
+                self.finish(lost.mine)
+
+    def overtakes(self) -> list[Entry]:
+        """Entries that are taken before their turn."""
+        return self.streams.overtake(self.name, "0-0", MANY, 10, ())[-1]
+
     def written(self) -> int:
         return int(self.redis.get(self.name + ":written") or 0)
 
@@ -195,6 +207,55 @@ def test_entries_whose_answer_was_lost_are_found(
     assert one.written() == 5 * MANY
     assert not one.redis.xlen(one.name)
     one.write(one.reads_open())
+
+
+def in_a_commit_of(one: Reader, do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does it once, when this reader has asked what is its own."""
+    left, acknowledge = [do], CoreStreams.acknowledge
+
+    def acknowledging(self: CoreStreams, pipe: Pipeline, done: Sequence[Entry]) -> None:
+        if self is one.streams and left:
+            left.pop()()
+        acknowledge(self, pipe, done)
+
+    monkeypatch.setattr(CoreStreams, "acknowledge", acknowledging)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "listed"])
+@pytest.mark.parametrize("moment", ["before", "checked", "front checked", "after"])
+def test_what_one_takes_before_its_turn_and_another_reads_in_turn_is_written_once(
+    make: Callable[[], Reader], monkeypatch: pytest.MonkeyPatch, moment: str, *, is_open: bool
+) -> None:
+    """moment: where the front's read and write are between those of who has overtaken."""
+    front, early = make(), make()
+    front.streams.reads_open = is_open
+    early.streams.reads_open = False
+    for one in (early, front, front):  # from now on they ask only after a takeover
+        one.put()
+        one.finish(one.read())
+    front.put(2 * MANY)
+    before, older = front.written(), [front.read()]
+    found = early.overtakes()
+
+    def in_turn() -> None:
+        if older:
+            front.finish(older.pop())
+        front.finish(front.read())
+
+    if moment == "checked":
+        in_a_commit_of(early, in_turn, monkeypatch)
+    elif moment == "before":
+        in_turn()
+    elif moment == "front checked":
+        front.finish(older.pop())
+        in_a_commit_of(front, lambda: early.finish(found), monkeypatch)
+        in_turn()
+    if moment != "front checked":
+        early.finish(found)
+    in_turn()
+    early.finish(early.takes_over())
+    assert front.written() - before == 2 * MANY
+    assert not front.redis.xlen(front.name)
 
 
 def test_of_several_streams_all_are_looked_at(make: Callable[[], Reader]) -> None:

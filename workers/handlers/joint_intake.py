@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 from redis.client import Pipeline
 
@@ -18,7 +18,7 @@ from common.storage.streams import Entry
 from workers.handlers.intake import READ_BYTES, IntakeHandler, IntakeLoop, IntakePorts
 from workers.intake import decoding
 from workers.intake.calls import Read
-from workers.intake.event_types import TYPES
+from workers.intake.event_types import TYPES, effect_of
 from workers.intake.events import Event
 from workers.queues.consumer import Commit, Letter, packed_records
 
@@ -45,6 +45,46 @@ def shard_of_any(entry: Entry, place: int, count: int) -> int:
     return zlib.crc32(b"%b#%d" % (entry.id, place)) % count
 
 
+def events_of(read: Event | decoding.Passed | decoding.Refused) -> Sequence[Event]:
+    if isinstance(read, Event):
+        return (read,)
+    return read.events if isinstance(read, decoding.Passed) else ()
+
+
+#: The type of nearly all events.
+USUAL: Final = "message.stored"
+
+
+class Turns:
+    """A read is worked on shard by shard. Where a token's users of one time are of two shards, the
+    stream's order would be lost, by which the last one has it: with that one a new turn of all
+    shards begins.
+    """
+
+    def __init__(self) -> None:
+        self._shards: dict[tuple[str, str, str, int], int] = {}  # of a token and a time
+
+    def begins(
+        self, reads: Sequence[Event | decoding.Passed | decoding.Refused], shard: int
+    ) -> bool:
+        """True when a new turn begins with these, which are of one shard."""
+        if len(reads) == 1 and type(one := reads[0]) is Event and one.type == USUAL:
+            return False
+        events = [event for read in reads for event in events_of(read)]
+        made = [makes(event) for event in events if (makes := effect_of(event).registers)]
+        names = [
+            (*name, one.ts_ms)
+            for one in made
+            for name in (one.token_key, one.voip_key)
+            if name is not None
+        ]
+        begins = any(self._shards.get(name, shard) != shard for name in names)
+        if begins:
+            self._shards = {}
+        self._shards |= dict.fromkeys(names, shard)
+        return begins
+
+
 #: Shards whose parts of a usual read fill their entries, and times the usual read, in its bytes
 #: too: a call behind more would wait.
 FILLED: Final = 4
@@ -64,6 +104,10 @@ class JointIntakeLoop(IntakeLoop):
         self._bound()
 
 
+#: Of a shard's part: its entries, and what its handler says of them.
+_Told: TypeAlias = tuple[int, float, float]
+
+
 class JointIntake:
     """As IntakeHandler, which it has one of for each shard."""
 
@@ -76,40 +120,41 @@ class JointIntake:
 
     def handle(self, entries: Sequence[Entry]) -> Commit:
         now = now_ms()
-        reads = self._each[0].reads(entries, now)
-        parts = self._by_shard(reads)
+        commits, told = dict[int, Commit](), list[_Told]()
+        for parts in self._by_shard(self._each[0].reads(entries, now)):
+            for number, commit in self._worked(parts, now).items():
+                commits[number] = commits[number] + commit if number in commits else commit
+            each = [(len(part), self._each[number]) for number, part in parts.items()]
+            told += [(count, one.can_wait, one.per_entry) for count, one in each]
+        total = sum(count for count, *_ in told)
+        self.can_wait = sum(count * can_wait for count, can_wait, _ in told) / max(total, 1)
+        self.per_entry = sum(count * per_entry for count, _, per_entry in told) / len(entries)
+        return self._joint(commits)
+
+    def _worked(self, parts: Mapping[int, Sequence[Read]], now: int) -> dict[int, Commit]:
         steps = {number: self._each[number].steps(part, now) for number, part in parts.items()}
         asked: list[MarksAsked] = [next(one) for one in steps.values()]
         told = self._ports[0].marks.repeats_in(asked)
         people = [one.send(mine) for one, mine in zip(steps.values(), told, strict=True)]
         shortcut = self._ports[0].shortcut
         looked = shortcut.look([who for own in people for who in own]) if shortcut else {}
-        commits = {number: one.send(looked) for number, one in steps.items()}
-        self._told(parts, len(entries))
-        return self._joint(commits)
+        return {number: one.send(looked) for number, one in steps.items()}
 
-    def _by_shard(self, reads: Sequence[Read]) -> dict[int, list[Read]]:
-        """Of a packed entry each shard has its own lines."""
-        found: dict[int, list[Read]] = {}
-        count = len(self._each)
+    def _by_shard(self, reads: Sequence[Read]) -> list[dict[int, list[Read]]]:
+        """In turns. Of a packed entry each shard has its own lines."""
+        turns, count = Turns(), len(self._each)
+        found: list[dict[int, list[Read]]] = [{}]
         for entry, contents in reads:
-            if len(contents) == 1:  # nearly every entry
-                number = shard_of_read(contents[0], entry, 0, count)
-                found.setdefault(number, []).append((entry, contents))
-                continue
-            parts: dict[int, list[Any]] = {}
             for place, one in enumerate(contents):
-                parts.setdefault(shard_of_read(one, entry, place, count), []).append(one)
-            for number, part in parts.items():
-                found.setdefault(number, []).append((entry, part))
+                number = shard_of_read(one, entry, place, count)
+                if turns.begins((one,), number):
+                    found.append({})
+                part = found[-1].setdefault(number, [])
+                if place and part and part[-1][0] is entry:
+                    cast(list[Any], part[-1][1]).append(one)
+                else:
+                    part.append((entry, [one]))
         return found
-
-    def _told(self, parts: Mapping[int, Sequence[Read]], count: int) -> None:
-        """What the loop asks of the last read. count: of its entries."""
-        each = [(len(part), self._each[number]) for number, part in parts.items()]
-        total = sum(number for number, _ in each)
-        self.can_wait = sum(number * one.can_wait for number, one in each) / max(total, 1)
-        self.per_entry = sum(number * one.per_entry for number, one in each) / count
 
     def _joint(self, commits: Mapping[int, Commit]) -> Commit:
         """One commit. Its records lie in one shard, each time another: one writer reads those of a

@@ -22,7 +22,13 @@ from workers.handlers.intake import (
     names_a_stranger,
     wakes_of,
 )
-from workers.handlers.joint_intake import shard_of_any, shard_of_event, shard_of_read
+from workers.handlers.joint_intake import (
+    Turns,
+    events_of,
+    shard_of_any,
+    shard_of_event,
+    shard_of_read,
+)
 from workers.handlers.overtaking import Overtaking
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
@@ -44,12 +50,6 @@ BYTES: Final = decoding.ENTRY_BYTES_MAX
 Read: TypeAlias = Event | decoding.Passed | decoding.Refused
 
 
-def _events(read: Read) -> Sequence[Event]:
-    if isinstance(read, Event):
-        return (read,)
-    return read.events if isinstance(read, decoding.Passed) else ()
-
-
 class Sorter:
     """Divides the core's entries by shard.
 
@@ -66,21 +66,26 @@ class Sorter:
         #: The content of the last call's entries, by stream and id.
         self.reads: dict[tuple[str, bytes], Sequence[Read]] = {}
 
-    def sorted(self, entries: Sequence[Entry]) -> dict[int, list[Entry]]:
+    def sorted(self, entries: Sequence[Entry]) -> list[dict[int, list[Entry]]]:
+        """By turn and shard (Turns)."""
         self.reads, self._apps = {}, None
-        found: dict[int, list[Entry]] = {}
+        found: list[dict[int, list[Entry]]] = [{}]
         mixed: list[tuple[Entry, list[int]]] = []
+        turns = Turns()
         for entry in entries:
             shards = self._shards(entry)
             if len(set(shards)) > 1:
                 mixed.append((entry, shards))
-            else:
-                found.setdefault(shards[0], []).append(entry)
+                continue
+            reads = self.reads.get((entry.stream, entry.id), ())
+            if turns.begins(reads, shards[0]):
+                found.append({})
+            found[-1].setdefault(shards[0], []).append(entry)
         if mixed:
             self._apply_states(entries, {(entry.stream, entry.id) for entry, _ in mixed})
         for stream in {entry.stream for entry, _ in mixed}:
             self._part(stream, [one for one in mixed if one[0].stream == stream])
-        return found
+        return [turn for turn in found if turn]
 
     def _apply_states(self, entries: Sequence[Entry], mixed: Collection[tuple[str, bytes]]) -> None:
         """Applies state events of mixed entries now: their new entries are behind all others.
@@ -89,7 +94,7 @@ class Sorter:
         """
         states, all_events = list[Event](), list[Event]()
         for name in ((entry.stream, entry.id) for entry in entries):
-            events_ = [event for read in self.reads.get(name, ()) for event in _events(read)]
+            events_ = [event for read in self.reads.get(name, ()) for event in events_of(read)]
             all_events += events_
             states += [
                 event for event in events_ if name in mixed and effect_of(event).is_of_a_person
@@ -149,11 +154,17 @@ class Sorter:
 
         A repeated step is recognised by the events' ids.
         """
-        by_shard: dict[int, list[bytes]] = {}
+        found: list[dict[int, list[bytes]]] = [{}]
+        turns = Turns()
         for entry, shards in mixed:
-            for shard, line in zip(shards, decoding.lines_of(entry.fields[b"b"]), strict=True):
-                by_shard.setdefault(shard, []).append(line)
-        packs = [b"\n".join(pack) for lines in by_shard.values() for pack in _packs(lines)]
+            lines = decoding.lines_of(entry.fields[b"b"])
+            reads = self.reads[entry.stream, entry.id]
+            for shard, line, read in zip(shards, lines, reads, strict=True):
+                if turns.begins((read,), shard):
+                    found.append({})
+                found[-1].setdefault(shard, []).append(line)
+        each = [lines for turn in found for lines in turn.values()]
+        packs = [b"\n".join(pack) for lines in each for pack in _packs(lines)]
         leaving = [entry.id for entry, _ in mixed]
         self._part_entries(
             keys=[self._source.name_of(stream)], args=[GROUP, len(leaving), *leaving, *packs]
@@ -216,11 +227,11 @@ class SpreadConsumer(StreamConsumer):
         errors: list[Exception] = []
         with self._renewer.holding(entries):
             try:
-                by_shard = self._sorter.sorted(entries)
+                turns = self._sorter.sorted(entries)
             except store_unavailable():
                 self._kept += entries
                 raise
-            for shard, those in by_shard.items():
+            for shard, those in (part for turn in turns for part in turn.items()):
                 if self._over():
                     self._source.release(those)
                     continue

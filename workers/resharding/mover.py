@@ -62,6 +62,7 @@ DROPPED: Final = (
         "{s0}:people-bytes:",
         "{s0}:taken:",
         "{s0}:takeovers",
+        "{s0}:out-of-turn",
         "{s0}:open-read",
         "{s0}:synced",
         "{s0}:clock",

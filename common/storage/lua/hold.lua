@@ -7,12 +7,14 @@ local mine = {}
 for i = 4, #ARGV, 2 do
   local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
   if found[1] and found[1][2] == ARGV[2] then
+    local held
     if ARGV[i + 1] == '-1' then
-      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+      held = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
     else
-      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
+      held = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
     end
-    mine[#mine + 1] = ARGV[i]
+    -- what another reader has written may be listed, and is not there (open_reads.py)
+    if held[1] then mine[#mine + 1] = ARGV[i] end
   end
 end
 return mine

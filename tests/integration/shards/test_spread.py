@@ -135,7 +135,8 @@ def test_a_packed_entry_leaves_a_full_server(sharded: ShardedFleet) -> None:
     finally:
         fleet.runtime.core.config_set("maxmemory", 0)
     assert fleet.runtime.core.xlen(fleet.stream) == 4
-    assert set(sorter.sorted(source.read([fleet.stream], 10))) == {0, 1, 2, 3}
+    (turn,) = sorter.sorted(source.read([fleet.stream], 10))
+    assert set(turn) == {0, 1, 2, 3}
 
 
 def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: ShardedFleet) -> None:
@@ -151,7 +152,7 @@ def test_an_event_of_a_new_tenant_comes_to_the_shard_of_its_repeats(sharded: Sha
     fleet.runtime.redis.incr(fleet.runtime.keys.config_version)  # by another process
     fleet.publish(*(fleet.chat(user, f"n-{user}") for user in PEOPLE))
     read = source.read([fleet.stream], 100)
-    found = sorter.sorted(read)
+    (found,) = sorter.sorted(read)
     where = {entry.id: shard for shard, entries in found.items() for entry in entries}
     assert [where[entry.id] for entry in read] == [shard_of(4, fleet.app, user) for user in PEOPLE]
 
@@ -364,6 +365,22 @@ def test_a_token_that_moves_to_a_person_of_another_shard(sharded: ShardedFleet) 
         **{user: ["no_device"] for user in ("alice", "bob", "carol")},
         "dora": ["accepted"],
     }
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tokens_last_user_of_one_read_has_it_though_another_shard_came_first(
+    wherever: ShardedFleet, *, packed: bool
+) -> None:
+    """Of one time, too."""
+    fleet = wherever
+    first, last = (next(one for one in PEOPLE if shard_of(4, fleet.app, one) == n) for n in (0, 1))
+    phones = [fleet.phone(user) for user in (first, last)]
+    for phone in phones:
+        phone["ts"] = phones[0]["ts"]
+        phone["data"] |= {"token": "t" * 32, "device_id": "one"}
+    fleet.take_in(fleet.chat(last, "earlier"), *phones, packed=packed)
+    assert not fleet.runtime.devices.of_users(fleet.app, [first]).get(first)
+    assert fleet.runtime.devices.of_users(fleet.app, [last])[last]
 
 
 def test_a_made_up_token_lives(tmp_path: Path) -> None:
