@@ -30,7 +30,7 @@ class LeanPool(ConnectionPool):
         if connection is None:
             return super().get_connection()
         try:
-            if connection.is_connected:
+            if getattr(connection, "is_connected", True):  # before redis-py 8 can_read connects
                 if not connection.can_read():
                     return connection
                 connection.disconnect()  # an answer that its last user has not read
@@ -48,7 +48,7 @@ class LeanPool(ConnectionPool):
             if (
                 connection in self._in_use_connections
                 and self.owns_connection(connection)
-                and not connection.should_reconnect()
+                and not getattr(connection, "should_reconnect", bool)()
             ):
                 self._in_use_connections.remove(connection)
                 self._available_connections.append(connection)

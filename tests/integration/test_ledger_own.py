@@ -34,7 +34,7 @@ from tests.records import accepted_row as row
 from tests.records import at_once, event_columns, event_record, row_columns
 from tests.waiting import eventually
 from workers.maintenance import ledger_writer, role
-from workers.maintenance.ledger_writer import HOLD_S, LedgerHandler, LedgerWriter
+from workers.maintenance.ledger_writer import HOLD_S, READ_MAX, LedgerHandler, LedgerWriter
 from workers.runtime import Runtime
 from workers.upkeep import Upkeep
 
@@ -512,6 +512,33 @@ def test_the_writer_of_all_shards_waits_for_one_that_serves_a_shard_by_itself(
     assert told(now, app) == [("e1", "bob", "phone", "accepted", "200")]
     joint.give_back()
     assert all(one.hold() for one in (own, Lease(shard.redis, now.shards[2].keys, "ledger", 1_000)))
+    before.close()
+    now.close()
+
+
+def test_an_event_that_lags_behind_its_row_s_first_state_gets_no_second_row(
+    settings_with: Callable[..., Settings], database_url: str, app: str
+) -> None:
+    """It lies in another shard's stream, which is longer; the writer of before is killed."""
+    settings = settings_with(
+        DATABASE_URL=database_url, SECRET_KEYS=Fernet.generate_key().decode(), SHARDS="3"
+    )
+    before, now = Runtime(settings), Runtime(settings)
+    migrate(before.engine)
+    about = stored(app, "e1")
+    long, short = (before.shards[number].keys.stream(keys.LEDGER) for number in (1, 2))
+    for number in range(READ_MAX):
+        before.redis.xadd(long, {"b": encode([stored(app, f"a{number}", decision="ignored")])})
+    before.redis.xadd(long, {"b": encode([event_columns([about])])})
+    before.redis.xadd(short, {"b": encode([row(about, decision=None)])})
+    for one in (before, now):
+        lease = JointLease(one.redis, [each.keys for each in one.shards], "ledger")
+        assert lease.hold()
+        LedgerWriter(one, shards=one.shards).turn(lease)
+        lease.give_back()
+        rows = [row_columns([row(about, attempts=at_once())])]
+        one.redis.xadd(short, {"b": encode(rows)})
+    assert told(now, app) == [("e1", "bob", "phone", "accepted", "200")]
     before.close()
     now.close()
 

@@ -34,6 +34,22 @@ def test_a_quiet_connection_is_used_again_and_a_second_one_made_beside_it(redis_
     client.close()
 
 
+def test_connections_of_the_oldest_client_that_we_take_are_used_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py 6 knows neither of these."""
+    client = connect(redis_url)
+    first = taken(client)
+    assert asked(first, "PING") == b"PONG"
+    for kind in type(first).__mro__:
+        for name in ("is_connected", "should_reconnect"):
+            if name in vars(kind):
+                monkeypatch.delattr(kind, name)
+    client.connection_pool.release(first)
+    assert taken(client) is first
+    assert asked(first, "PING") == b"PONG"
+
+
 def readable(connection: Any) -> bool:
     return bool(select.select([connection._sock], [], [], 0)[0])
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 from redis.exceptions import RedisError
@@ -82,6 +82,9 @@ class LedgerHandler(PackedEntries):
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.hold_s = HOLD_S
+        #: Id of the ledger's entries: of rows in older ones another writer may have written a state
+        #: before their events, which lay in other shards' streams.
+        self.begun = b""
         self.fence: Fence | None = None
         #: Called before each transaction: a turn of many of them is not stuck.
         self.goes_on: Callable[[], None] = lambda: None
@@ -162,7 +165,8 @@ class LedgerHandler(PackedEntries):
         stored.
         """
         try:
-            self._write(self._records_of(entries), any(entry.reclaimed for entry in entries))
+            again = any(entry.reclaimed or entry.id < self.begun for entry in entries)
+            self._write(self._records_of(entries), again)
         except BaseException:  # what is held is read anew, whole: some of it may not be written
             self.forget()
             raise
@@ -260,6 +264,7 @@ class LedgerWriter:
         """shards: all of one server: one transaction writes all their streams' content."""
         self._redis = runtime.redis
         self._names = [one.keys.ledger_columns for one in shards or [runtime]]
+        self._epoch = 0
         joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
         names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)
@@ -287,7 +292,10 @@ class LedgerWriter:
 
     def begin(self, lease: Lease) -> None:
         """Tells the stages that records may come in columns (Runtime.old_ledger)."""
-        epochs = [one.epoch for one in lease.parts]
+        if lease.epoch != self._epoch and len(self._names) > 1:
+            seconds, micros = cast(Any, self._redis.time())
+            self._handler.begun = b"%d" % (seconds * 1000 + micros // 1000)
+        self._epoch, epochs = lease.epoch, [one.epoch for one in lease.parts]
         with contextlib.suppress(RedisError, OSError):  # a full server has to be emptied first
             self._redis.mset(dict(zip(self._names, epochs, strict=True)))
 
