@@ -17,6 +17,7 @@ from redis.exceptions import WatchError
 
 from common.storage.entry_marks import PASSED_S, passed_digest
 from common.storage.failover import ReplicaStanding, ask_standing, fails_over, standing
+from common.storage.keys import Keys
 from common.storage.raw_pipe import execute_watched
 from common.storage.scripts import script
 from common.storage.streams import GROUP, Entry, StreamStore
@@ -56,9 +57,13 @@ class Commits:
     are behind both reads.
     """
 
-    def __init__(self, streams: StreamStore, source: StreamStore) -> None:
+    def __init__(
+        self, streams: StreamStore, source: StreamStore, others: Sequence[Keys] = ()
+    ) -> None:
+        """others: where a process of the release before notes entries of another server, too."""
         self._streams = streams
         self._source = source
+        self._others = others
         self._known: object = None  # the count before the next read
         self._since: object = None  # the count before the entries at work were read
         self._fails_over = fails_over(streams.redis)
@@ -153,8 +158,13 @@ class Commits:
         names = [self._digest(entry) for entry in entries]
         half_day = int(time.time()) // PASSED_S
         keys = [self._streams.keys.passed(half_day - back) for back in (0, 1, 2)]
+        others = [one.passed(half_day - back) for back in (0, 1, 2) for one in self._others]
         with self._streams.redis.pipeline(transaction=True) as pipe:
-            cast(Any, pipe).watch(*keys)
+            cast(Any, pipe).watch(*keys, *others)
+            if others and not pipe.exists(*others):  # as a rule
+                others = []
+            others = [key for key in others if pipe.exists(key)]
+            keys += others
             reply: list[Any] = [pipe.smismember(key, names) for key in keys]
             passed = [entry for entry, *marks in zip(entries, *reply, strict=True) if any(marks)]
             if passed:
@@ -164,8 +174,10 @@ class Commits:
                 raise LostError([entry for entry in entries if entry not in passed], len(passed))
             pipe.multi()
             fill(pipe)
-            pipe.sadd(keys[0], *names)
-            pipe.expire(keys[0], 3 * PASSED_S)
+            today = {one.passed(half_day) for one in self._others}.intersection(others)
+            for key in (keys[0], *today):
+                pipe.sadd(key, *names)
+                pipe.expire(key, 3 * PASSED_S)
             try:
                 execute_watched(pipe)
             except WatchError:

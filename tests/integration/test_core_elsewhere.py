@@ -26,7 +26,7 @@ from tests.records import records_of
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import doors_of, intake_loop
 from workers.handlers.intake import IntakeHandler, IntakeLoop
-from workers.handlers.spread_intake import Sorter
+from workers.handlers.spread_intake import Sorter, SpreadIntakeLoop
 from workers.pipeline import Stages
 from workers.runtime import Runtime
 
@@ -80,12 +80,12 @@ class Core:
 
     def taken_in(self) -> list[str]:
         """Events that intake takes in now, by the ledger's stream; `repeat <id>` for repeats."""
-        before = len(self._ledger())
+        before = len(self.ledger())
         self.take_in()
         assert not self.runtime.core.xlen(self.stream)
         return [
             record.event_id if isinstance(record, EventRecord) else f"repeat {record.event_id}"
-            for record in self._ledger()[before:]
+            for record in self.ledger()[before:]
         ]
 
     def take_in(self) -> None:
@@ -93,7 +93,7 @@ class Core:
         while consumer.once(block_ms=10):
             pass
 
-    def _ledger(self) -> list[EventRecord | NoteRecord]:
+    def ledger(self) -> list[EventRecord | NoteRecord]:
         return [
             record
             for shard in self.runtime.shards
@@ -187,6 +187,30 @@ def test_what_was_handed_on_but_not_acknowledged_is_no_repeat_and_no_loss(
     assert not [record for record in steps if isinstance(record, NoteRecord)], (
         "our own second reading is no repeated event"
     )
+
+
+@pytest.mark.parametrize("runtime", [3], indirect=True, ids="{} shards".format)
+def test_what_a_process_of_the_release_before_has_written_is_not_written_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It noted each entry in its shard, and died before it acknowledged."""
+    core, people = Core(runtime), [f"u{number}" for number in range(9)]
+    chats = [core.chat(user) for user in people]
+    for user, chat in zip(people, chats, strict=True):
+        chat["data"]["recipients"] = [user]
+    ids: list[Any] = [core.put(chat) for chat in chats]
+    before = SpreadIntakeLoop([core.stream], [doors_of(one) for one in runtime.shards])
+
+    def away(**_: Any) -> Any:
+        raise RedisConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.core, "pipeline", away)
+        with pytest.raises(RedisConnectionError):
+            before.consumer.once()
+    assert sorted(one.event_id for one in core.ledger()) == people
+    runtime.core.xclaim(core.stream, GROUP, "dead", 0, ids, idle=60_000, justid=True)
+    assert not core.taken_in()
 
 
 @pytest.mark.parametrize("runtime", [1, 3], indirect=True, ids="{} shards".format)

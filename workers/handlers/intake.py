@@ -509,7 +509,9 @@ class IntakeLoop:
         # the fencing of takeovers guards such reads, and it is of one server
         one_commit = ports.spread is None or handler is not None
         self._source.reads_open = ports.core is ports.streams.redis and one_commit
-        stores = Stores(ports.streams, ports.delayed, ports.vault, wakes_of(ports), self._source)
+        others = handler.others if handler is not None else ()
+        own = (ports.streams, ports.delayed, ports.vault, wakes_of(ports), self._source)
+        stores = Stores(*own, others=others)
         self._counts = dict.fromkeys(self._streams, READ_COUNT)
         policy = Policy(
             INTAKE,

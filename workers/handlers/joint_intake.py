@@ -114,6 +114,7 @@ class JointIntake:
     def __init__(self, ports: Sequence[IntakePorts]) -> None:
         """ports: of each shard."""
         self._ports = ports
+        self.others = [one.streams.keys for one in ports[1:]]
         self._each = [IntakeHandler(one) for one in ports]
         self.can_wait = 0.0
         self.per_entry = 1.0

@@ -25,6 +25,7 @@ from common.model import Vendor
 from common.storage import keys
 from common.storage.commits import Commits, LostError
 from common.storage.delayed import Delayed, Later
+from common.storage.keys import Keys
 from common.storage.streams import ALONE, READ_BYTES_MAX, Entry, StreamStore
 from common.storage.unavailable import if_store_answers, store_unavailable
 from common.storage.vault import Vault
@@ -162,7 +163,7 @@ class Stores:
     """The stores of a consumer. streams: the fleet's, where commits go.
 
     source: where entries come from, if elsewhere (the core's). room: True while another read's
-    results fit.
+    results fit. others: as Commits has them.
     """
 
     streams: StreamStore
@@ -172,6 +173,7 @@ class Stores:
     source: StreamStore | None = None
     heard: Callable[[], None] = lambda: None
     room: Callable[[], bool] = lambda: True
+    others: Sequence[Keys] = ()
 
 
 class StreamConsumer:
@@ -184,7 +186,7 @@ class StreamConsumer:
         self.progress_at = time.monotonic()
         self._stores = stores
         self._source = stores.source or stores.streams
-        self._commits = Commits(stores.streams, self._source)
+        self._commits = Commits(stores.streams, self._source, stores.others)
         self._renewer = LeaseRenewer(self._source)
         self._beside = itertools.cycle(policy.beside) if policy.beside else None
         self._hurry = False
