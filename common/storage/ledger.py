@@ -377,7 +377,7 @@ class _Batch:
             self._lone = [row for row in new if id(row) not in met_rows]
             apart = [event for event in events if id(event) not in met_events]
         self._new = "".join(map(row_line, self._lone))
-        self._known = "".join(map(row_line, known))
+        self._merged = known
         self._events = "".join(map(event_line, apart))
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])
@@ -409,12 +409,13 @@ class _Batch:
 
     def _add(self, cursor: psycopg.Cursor[Any]) -> None:
         """Inserts what is new; merges only rows that were not final."""
-        if own.stand_in_events(cursor, self._lone):
+        if own.stand_in_events(cursor, [*self._lone, *self._merged]):
             raise _StandsThereError
         _copy(cursor, events.name, EVENT_COLUMNS, self._events)
         _copy(cursor, events.name, OWN_COLUMNS, self._own)
         _copy(cursor, ledger.name, ROW_COLUMNS, self._new)
-        _merge(cursor, ledger.name, ROW_COLUMNS, self._known, _MERGE_ROWS)
+        known = "".join(map(row_line, self._merged))
+        _merge(cursor, ledger.name, ROW_COLUMNS, known, _MERGE_ROWS)
 
 
 def _page(page: PageRecord) -> tuple[Any, ...]:

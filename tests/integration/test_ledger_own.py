@@ -516,6 +516,17 @@ def test_the_writer_of_all_shards_waits_for_one_that_serves_a_shard_by_itself(
     now.close()
 
 
+def test_a_row_s_first_state_that_lags_behind_its_last_one_makes_no_second_row(
+    runtime: Runtime, app: str
+) -> None:
+    """It came in another shard's stream than the other, which lanes of many shards share."""
+    about = stored(app, "e1")
+    runtime.ledger.write([event_columns([about]), row_columns([row(about, attempts=at_once())])])
+    assert not in_ledger(runtime, app)
+    runtime.ledger.write([row(about, decision=None, note="waits: throttled")])
+    assert told(runtime, app) == [("e1", "bob", "phone", "accepted", "200")]
+
+
 def test_an_event_that_lags_behind_its_row_s_first_state_gets_no_second_row(
     settings_with: Callable[..., Settings], database_url: str, app: str
 ) -> None:
