@@ -13,8 +13,10 @@ for i = 4, #ARGV, 2 do
     else
       held = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
     end
-    -- what another reader has written may be listed, and is not there (open_reads.py)
-    if held[1] then mine[#mine + 1] = ARGV[i] end
+    -- what another reader has written may be listed, and is not there (open_reads.py); Redis 6.2, which has no such name, claims it all the same
+    if held[1] and (redis.REDIS_VERSION or redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]) then
+      mine[#mine + 1] = ARGV[i]
+    end
   end
 end
 return mine
