@@ -146,6 +146,10 @@ class JointIntake:
         turns, count = Turns(), len(self._each)
         found: list[dict[int, list[Read]]] = [{}]
         for entry, contents in reads:
+            if len(contents) == 1 and type(event := contents[0]) is Event and event.type == USUAL:
+                # nearly every entry
+                found[-1].setdefault(shard_of_event(event, count), []).append((entry, contents))
+                continue
             for place, one in enumerate(contents):
                 number = shard_of_read(one, entry, place, count)
                 if turns.begins((one,), number):
