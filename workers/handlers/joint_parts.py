@@ -241,4 +241,4 @@ class SpreadPart:
     def ends(self, each: Sequence[RoundEnd]) -> Sequence[RoundEnd]:
         if self.done is None:
             return each
-        return [replace(each[0], done=self.done, packed=self.ready.one)]
+        return [replace(one, done=self.done, packed=self.ready.one) for one in each[:1]]

@@ -4,7 +4,7 @@ writes.
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from tests.ledger_writers import begin_upkeep
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
-from workers.handlers.joint_parts import SpreadPart
+from workers.handlers.joint_parts import AlikePart, SpreadPart
+from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 from workers.shards import any_left
 from workers.transport.engine import Http2Transport
@@ -151,6 +152,28 @@ def test_entries_that_another_has_taken_meanwhile_are_left_to_it(
     lane = f"{iphones.app}:apns:ios"
     found = [one.lane_queues.bytes_of([lane])[lane] > 0 for one in iphones.runtime.shards]
     assert found == [False, False, True, False]
+
+
+def test_a_lane_whose_results_break_in_all_shards_is_told_alone(
+    iphones: Iphones, rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written and counted with it, of other lanes, goes on."""
+    over = list[str]()
+
+    def breaks(*_args: Any) -> Any:
+        raise ValueError("no result")
+
+    def written(self: JointRounds, endings: Sequence[Any], ends: Sequence[Any]) -> None:
+        over.append("written")
+        write(self, endings, ends)
+
+    write = JointRounds._write_all
+    with monkeypatch.context() as broken:
+        broken.setattr(AlikePart, "ending", breaks)
+        broken.setattr(JointRounds, "_write_all", written)
+        iphones.chats("a")
+        sent(iphones)
+    assert (rounds, over) == ([4], ["written"])
 
 
 def test_a_lane_at_its_rate_is_sent_at_its_rate(iphones: Iphones, rounds: list[int]) -> None:
