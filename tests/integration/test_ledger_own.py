@@ -26,7 +26,7 @@ from common.storage import keys
 from common.storage.erasure import erase
 from common.storage.leases import JointLease, Lease
 from common.storage.ledger import FENCE_CLASS, Fence, NotTheWriterError, day_of
-from common.storage.ledger_copy import RANK, own_line, own_lines
+from common.storage.ledger_copy import RANK
 from common.storage.migrations import migrate
 from common.storage.streams import Entry
 from common.storage.unavailable import store_unavailable
@@ -446,19 +446,6 @@ def test_no_event_waits_for_an_outcome_that_came_before_it_in_a_read(
     handler = LedgerHandler(runtime)
     handler.gather(entries)
     assert handler.hold(entries) == entries[-1:]
-
-
-@pytest.mark.parametrize("odd", ["", "\t", "\n", "\r", "\0", "\x01", "\\", 'a"b'])
-@pytest.mark.parametrize("missing", [True, False])
-def test_lines_made_together_are_those_made_one_by_one(odd: str, missing: bool) -> None:
-    tries = (Attempt(1, "200", "", f"w{odd}", None, ""),)
-    pairs = [
-        (about := stored("app", f"e{number}"), row(about, class_sent=None if missing else "chat"))
-        for number in range(3)
-    ]
-    last = stored("app", "e9", note=f"n{odd}")
-    pairs.append((last, row(last, user=f"b{odd}ob", attempts=tries, push_id=None)))
-    assert own_lines(pairs) == "".join(own_line(*pair) for pair in pairs)
 
 
 def test_who_is_erased_stands_in_no_event_either(runtime: Runtime, app: str) -> None:

@@ -1,9 +1,13 @@
 """Invitations and ends of one call in one read, all of one time: the stream's order tells."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from common.call_times import ended_ms, invited_ms
-from workers.intake.calls import in_order
+from common.call_times import End, end_at, ended_ms, invited_ms
+from common.storage.streams import Entry
+from workers.intake.calls import Call, Content, Read, in_order, in_order_of
+from workers.intake.decoding import Passed, Refused
 from workers.intake.events import Ended, Event, Invited
 
 NOW = 1_796_000_000_123
@@ -27,6 +31,29 @@ def test_an_end_ends_what_stands_before_it_and_nothing_behind(words: str, packed
         if event.type == "in":
             over = any(invited_ms(event.ts_ms, event.received_ms) <= at for _, at in ends)
             assert over == any(place > n for place, _ in ends), words
+    said = Refused("s/1-1", "no JSON", None, b"", {})
+    shapes = list[list[Content]]()
+    for one in (events, ordered):
+        shapes.append([one[0], said, Passed(tuple(one[1:])), Passed((), "old")])
+    entry = Entry("s", b"1-1", b"")
+    assert in_order_of([(entry, shapes[0])], lambda _calls: {}) == [(entry, shapes[1])]
+
+
+def test_a_call_rings_again_behind_the_end_that_an_earlier_read_brought() -> None:
+    other = Event("a", "1", "other", NOW, NOW, f"s/{NOW}-1", None)
+    asked = list[Sequence[Call]]()
+
+    def ends_of(calls: Sequence[Call]) -> dict[Call, End]:
+        asked.append(calls)
+        return {("a", "c"): end_at(NOW, NOW, f"s/{NOW}-0")}
+
+    reads: list[Read] = [(Entry("s", b"1-1", b""), [other])]
+    assert in_order_of(reads, ends_of) is reads
+    assert asked == [], "nobody is asked for the ends of no call"
+    invited = Event("a", "2", "in", NOW, NOW, f"s/{NOW}-2", Invited("c", "ann", ("bob",), 60))  # type: ignore[arg-type]
+    same, later = in_order([other, invited], ends_of)
+    assert (same, asked) == (other, [[("a", "c")]])
+    assert invited_ms(later.ts_ms, later.received_ms) > NOW
 
 
 def test_an_end_that_is_told_late_ends_no_newer_invitation() -> None:
