@@ -51,14 +51,11 @@ def decode_alike(raws: Sequence[bytes]) -> list[str] | None:
         return None
     stride = len(whole) // count
     size = stride - 3
-    starts = len(whole) - len(whole.translate(None, _SEAM_STARTS))
-    seams = {
-        *zip(
-            whole[size::stride], whole[size + 1 :: stride], whole[size + 2 :: stride], strict=False
-        )
-    }
     if not block.eof or block.unused_data or size < 1 or stride * count != len(whole):
         return None
+    starts = len(whole) - len(whole.translate(None, _SEAM_STARTS))
+    parts = (whole[size + at :: stride] for at in range(3))
+    seams = {*zip(*parts, strict=False)}
     if starts != count or not seams <= _SEAMS:
         return None
     text = whole.decode("latin-1")

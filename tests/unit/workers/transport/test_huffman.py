@@ -80,5 +80,6 @@ def test_what_is_read_together_is_what_is_read_one_by_one(raws: list[bytes]) -> 
 def test_nothing_else_is_read_together() -> None:
     alike = [encoded(b"0b0b"), encoded(b"bb00")]
     assert decode_alike(alike) == ["0b0b", "bb00"]
+    assert decode_alike([b"\xff\xfe"]) is None  # read as nothing at all
     for odd in (encoded(b"0"), encoded(b"i160"), alike[0] + b"\xff", b"\xff\xff\xff\xff"):
         assert decode_alike([*alike, odd]) is None
