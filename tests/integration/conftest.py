@@ -43,10 +43,10 @@ def runtime(keyed: Settings) -> Iterator[Runtime]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def own_url(database_url: str) -> Iterator[str]:
-    """A database whose secrets all have one key."""
-    with own_database(database_url) as url:
+@pytest.fixture(scope="module")
+def own_url(database_url: str, template: str) -> Iterator[str]:
+    """A database of this file's own, whose secrets all have one key."""
+    with own_database(database_url, f"TEMPLATE {template}") as url:
         yield url
 
 
