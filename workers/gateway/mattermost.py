@@ -81,9 +81,7 @@ def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, A
 
 def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     kind, badge = as_text(given.get("type")), _badge(given)
-    payload = fitting(
-        {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
-    )
+    payload = _payload(given)
     if kind == "update_badge":
         return "badge", {"badge": badge}
     if kind == "clear":
@@ -96,6 +94,14 @@ def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     if as_text(given.get("sub_type")) == "calls" or found.voip:
         return "call", push
     return "message", push
+
+
+def _payload(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The app's keys. It reads `id_loaded` where the server writes `is_id_loaded`."""
+    payload = {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
+    if given.get("is_id_loaded") is True:
+        payload["id_loaded"] = True
+    return fitting(payload)
 
 
 def _badge(given: Mapping[str, Any]) -> dict[str, Any]:

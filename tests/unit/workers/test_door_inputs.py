@@ -106,6 +106,13 @@ def test_mattermosts_token_stands_behind_the_platform(device_id: Any, token: str
     assert mattermost.token_of({"platform": "apple_rn", "device_id": device_id}) == token
 
 
+@pytest.mark.parametrize(("told", "read"), [(True, True), (False, None), (None, None), ("x", None)])
+def test_mattermosts_app_is_told_to_fetch_by_the_name_that_it_reads(told: Any, read: Any) -> None:
+    given = {"device_id": "ab" * 32, "type": "message", "message": "hi", "is_id_loaded": told}
+    payload = taken(mattermost.event_of(given, FOUND, NOW)).push.data.payload
+    assert payload.get("id_loaded") is read
+
+
 @pytest.mark.parametrize("token", ["", "a\0b", "\ud83d", "x" * 2_049, "\u6c49" * 683, 7, None])
 def test_gorush_tells_of_each_token_that_is_none(token: Any) -> None:
     read = gorush.read_request(
