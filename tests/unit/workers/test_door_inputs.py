@@ -90,6 +90,22 @@ def test_other_doors_leave_out_what_is_too_deep() -> None:
     assert taken(push.event).push.data.payload == {"k": 1}
 
 
+@pytest.mark.parametrize(("prio", "told"), [("low", "normal"), ("high", "high"), (None, "high")])
+def test_fcm_gets_the_keys_that_sygnal_gives_it_with_ids_alone_too(prio: Any, told: str) -> None:
+    account = DoorAccount("A", Vendor.FCM, "b", (Alias("x"),))
+    device = {"pushkey": "t", "data": {"format": "event_id_only"}}
+    given = {"event_id": "$e", "room_id": "!r", "counts": {"unread": 3}, "prio": prio}
+    event = matrix.event_of(given, device, Found(account, voip=False), "en", NOW)
+    payload = taken(event).push.data.payload
+    assert payload == {
+        "room_id": "!r",
+        "event_id": "$e",
+        "unread_count": 3,
+        "prio": told,
+        "unread": 3,
+    }
+
+
 @pytest.mark.parametrize(
     ("lifetime", "ttl_s"), [(float("inf"), 60), (float("nan"), 60), (1e300, 60), (30_500, 30)]
 )
