@@ -131,6 +131,8 @@ def _push(
     aps = default.get("aps")
     if found.account.vendor == Vendor.APNS and isinstance(aps, Mapping):
         push["vendor_raw"] = {"apns": {"aps": fitting(_aps(aps, words is not None))}}
+        if aps.get("content-available") == 1:
+            push["vendor"]["apns"]["content_available"] = True
     if kind == "silent":
         return "message", {**push, "push_type": "silent"}
     return kind, push

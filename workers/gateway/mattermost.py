@@ -121,6 +121,8 @@ def _display(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _manner(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
     apns: dict[str, Any] = {"mutable_content": True}
+    if given.get("cont_ava") in (True, 1) and kind == "message":
+        apns["content_available"] = True
     if category := as_text(given.get("category")):
         apns["category"] = category
     manner: dict[str, Any] = {"vendor": {"apns": apns, "fcm": {"data_only": True}}}

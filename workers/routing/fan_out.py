@@ -574,6 +574,7 @@ _WORDLESS = frozenset(
         "channel_id",
         "classification",
         "click_type",
+        "content_available",
         "critical",
         "data_only",
         "ext_as_intent",

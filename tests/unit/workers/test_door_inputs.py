@@ -106,6 +106,19 @@ def test_fcm_gets_the_keys_that_sygnal_gives_it_with_ids_alone_too(prio: Any, to
     }
 
 
+def test_each_door_asks_apple_to_wake_the_app_beside_the_alert() -> None:
+    aps = {"default_payload": {"aps": {"content-available": 1}}}
+    by_matrix = matrix.event_of(notification(), {"pushkey": "ab", "data": aps}, FOUND, "en", NOW)
+    post = {"device_id": "ab", "type": "message", "message": "hi", "cont_ava": 1}
+    by_mattermost = mattermost.event_of(post, FOUND, NOW)
+    one = {"platform": 1, "tokens": ["ab"], "message": "hi", "content_available": True}
+    by_gorush = gorush.read_request([one], [ACCOUNT], NOW).pushes[0].event
+    for event in (by_matrix, by_mattermost, by_gorush):
+        push = taken(event).push
+        assert push.vendor["apns"]["content_available"] is True
+        assert push.push_type == "alert"
+
+
 @pytest.mark.parametrize(
     ("lifetime", "ttl_s"), [(float("inf"), 60), (float("nan"), 60), (1e300, 60), (30_500, 30)]
 )

@@ -67,8 +67,8 @@ QUIET_LOOK: Final[Mapping[str, Any]] = {
 }
 #: Keys of a data message that the app draws.
 DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
-#: Of those the ones that an app's own server sets in a push to a token: Mattermost's apps read their
-#: conversation as `channel_id`.
+#: Of those the ones that an app's own server sets in a push to a token: Mattermost's apps read
+#: their conversation as `channel_id`.
 LOOKS: Final = frozenset({"channel_id", "sound", "image"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
 _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
