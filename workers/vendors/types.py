@@ -288,6 +288,10 @@ class Placement(Value, frozen=True):
     fields: Mapping[str, str]
 
 
+#: Overrides that routing reads of every vendor, and `style`, which most of them have.
+COMMON_OVERRIDES: Final = frozenset({"badge", "push_type", "sound", "style"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorSpec:
     """Everything the fleet knows of one vendor. A new vendor is one of these.
@@ -322,6 +326,8 @@ class VendorSpec:
     whatever.
     place: how a message of a class travels: (class, push type, credential, the sender's overrides)
     -> Placement.
+    overrides: the names, beside COMMON_OVERRIDES, that this vendor's part of `push.vendor` or of a
+    preset may have.
     raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object
     they stand in, if it is there, and their names, which are those of the overrides. A vendor
     without reads its own.
@@ -349,6 +355,7 @@ class VendorSpec:
     ]
     limits: Limits
     place: Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]
+    overrides: frozenset[str]
     raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
     receipts: ReceiptsSpec | None = None
     account: Mapping[str, AccountField]

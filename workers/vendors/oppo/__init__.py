@@ -44,6 +44,7 @@ OPPO = VendorSpec(
     endpoints_used=lambda _account: ("OPPO",),
     demo_token=demo_token,
     place=place,
+    overrides=frozenset({"category", "channel_id", "notify_level"}),
     raw_wishes=("notification", ("channel_id", "category", "notify_level")),
     receipts=RECEIPTS,
     # Under 10 million users 5,000 targets/s; under 50,000 users 100,000 public a day, 2 a device

@@ -30,6 +30,7 @@ VIVO: Final = VendorSpec(
     demo=demo,
     demo_share=7,
     place=place,
+    overrides=frozenset({"add_badge", "category", "classification", "notify_type", "push_mode"}),
     raw_wishes=("", ("classification", "category")),
     receipts=RECEIPTS,
     limits=Limits(
