@@ -289,7 +289,7 @@ class Placement(Value, frozen=True):
 
 
 #: Overrides that routing reads of every vendor, and `style`, which most of them have.
-COMMON_OVERRIDES: Final = frozenset({"badge", "push_type", "sound", "style"})
+COMMON_OVERRIDES: Final = frozenset({"badge", "sound", "style"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -309,7 +309,7 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(name
 #: Values that an override may have anywhere, and pushes of every way in which one is read.
 VALUES: tuple[Any, ...] = (
     *("LOW", "MARKETING", "ORDER", "EXPRESS", "own", "normal", "data", "passive", "keep", "silent"),
-    *(0, 1, 2, 5, True, False, "https://pictures.example/a.png", {"handle": "u_9"}),
+    *(0, 1, 2, 5, 6, True, False, "https://pictures.example/a.png", {"handle": "u_9"}),
 )
 RIGHTS = (
     *("huawei.im", "huawei.express", "harmony.im", "harmony.express", "harmony.voip"),

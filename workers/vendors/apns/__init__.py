@@ -55,6 +55,7 @@ APNS: Final = VendorSpec(
             "interruption_level",
             "mutable_content",
             "priority",
+            "push_type",
             "title",
             "voip",
         }
