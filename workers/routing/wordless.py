@@ -19,6 +19,7 @@ WORDLESS: Final = frozenset(
         "channel_id",
         "classification",
         "click_type",
+        "content_available",
         "critical",
         "data_only",
         "ext_as_intent",
@@ -49,7 +50,7 @@ _PLACING: Final = frozenset(
         "notify_level",
     }
 )
-#: Objects of a vendor's inside one another: `message.android.notification` is the deepest, under the vendor's name.
+#: Objects inside one another: `huawei.message.android.notification` is the deepest.
 _DEPTH_MAX: Final = 5
 #: Characters of a value that is kept: no vendor's channel or template has a longer name.
 VALUE_MAX: Final = 64

@@ -51,6 +51,7 @@ APNS: Final = VendorSpec(
     overrides=frozenset(
         {
             "category",
+            "content_available",
             "critical",
             "interruption_level",
             "mutable_content",
