@@ -309,6 +309,7 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "vendors": ("Vendors", "厂商连接"),
     "receipts": ("Receipts", "回执"),
     "dead letters": ("Dead letters", "死信"),
+    "silent pushes": ("Silent pushes", "静默推送"),
     "doors": ("Doors", "接入服务"),
     "endpoints": ("Endpoints", "厂商地址"),
 }
