@@ -515,6 +515,12 @@ class LaneQueues(LaneLoads):
         return [*own, *commit.keys, *commit.taken]
 
 
+def put_all(pipe: Pipeline, puts: Sequence[tuple[LaneQueues, Iterable[NewBatch]]]) -> None:
+    """Inside the caller's MULTI: as `put` of the queues of some shards, each its own batches."""
+    for queues, batches in puts:
+        queues.put(pipe, batches)
+
+
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:
     what, now_ms, why, due, tokens, rate, noted, noted_why, slowed, left, watched, *rest = answer
     taken = Taken(
