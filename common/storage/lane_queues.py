@@ -21,6 +21,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
+from common.ledger_records import joined_rows
 from common.model import Urgency, Vendor
 from common.storage.keys import LEDGER, Keys
 from common.storage.lane_entries import (
@@ -351,7 +352,7 @@ class LaneQueues(LaneLoads):
             for blobs, leases, holders, _, load in (own._own_keys(taken.lane),)  # noqa: SLF001 - its own class
         ]
         noted = list(chain(*[one.taken for *_, one in commits]))
-        records = list(chain(*[one.records for *_, one in commits]))
+        records = joined_rows(chain(*[one.records for *_, one in commits]))
         lanes = [
             (taken.word, [entry.id for entry in one.ended], one.bytes_more, one.unused)
             for _, taken, one in commits

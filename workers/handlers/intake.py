@@ -541,6 +541,8 @@ class IntakeLoop:
     #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
     reads = 1
+    #: Turns left to what comes next beyond FLOW_TURNS.
+    more_turns = 0.0
 
     def __init__(
         self,
@@ -633,7 +635,8 @@ class IntakeLoop:
         seconds = now - began
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
-            one_s = min(FLOW_TURNS * seconds, FLOW_REST_S_MAX)
+            turns = FLOW_TURNS + self.more_turns
+            one_s = min(turns * seconds, FLOW_REST_S_MAX)
             rest_s = max(rest_s, min(self._replicas * one_s, FLOW_REST_S_ALL))
         if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)

@@ -98,6 +98,9 @@ class Turns:
 FILLED: Final = 4
 READS_MAX: Final = 4
 JOINT_READ_BYTES: Final = 2 * READ_BYTES
+#: Shards for which intake leaves one more turn to what comes next: a small read costs the more, and
+#: its rounds do, the more shards it has something for.
+SHARDS_A_TURN: Final = 4
 
 
 class JointIntakeLoop(IntakeLoop):
@@ -109,6 +112,7 @@ class JointIntakeLoop(IntakeLoop):
         """ports: of each shard."""
         super().__init__(streams, ports[0], handler=JointIntake(ports))
         self.reads = min(max(len(ports) // FILLED, 1), READS_MAX)
+        self.more_turns = len(ports) / SHARDS_A_TURN
         self._bound()
 
 
