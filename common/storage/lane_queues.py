@@ -39,7 +39,7 @@ from common.storage.lane_entries import (
     vendor_of,
 )
 from common.storage.lane_loads import LaneLoads
-from common.storage.raw_pipe import ask_all, command
+from common.storage.raw_pipe import ask_all, command, first_score, read_all
 from common.storage.scripts import Call, run_all, script
 
 #: A sender silent for this long is dead; its entries go to another (send 10 s < lease 15 s).
@@ -402,24 +402,29 @@ class LaneQueues(LaneLoads):
 
     def due_vendors(self, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
         """Those of the vendors one of whose lanes may send now; as a rule none has a lane."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for vendor in vendors:
-                pipe.exists(*(self.keys.ready(vendor, urgency) for urgency in URGENCIES))
-            vendors = [one for one, some in zip(vendors, pipe.execute(), strict=True) if some]
-        if not vendors:
+        return self.due_vendors_in([self], vendors)
+
+    def due_vendors_in(
+        self, owners: Sequence[LaneQueues], vendors: Sequence[Vendor]
+    ) -> list[Vendor]:
+        """As `due_vendors`, of some shards on this server."""
+        ready = {
+            vendor: [own.keys.ready(vendor, urgency) for own in owners for urgency in URGENCIES]
+            for vendor in vendors
+        }
+        looks = [command("EXISTS", *names) for names in ready.values()]
+        some = read_all(self.redis, "".join(looks), len(looks)) if looks else []
+        filled = [vendor for vendor, count in zip(ready, some, strict=True) if count]
+        if not filled:
             return []
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for vendor in vendors:
-                for urgency in URGENCIES:
-                    pipe.zrange(self.keys.ready(vendor, urgency), 0, 0, withscores=True)
-            (seconds, micros), *firsts = pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        each = [
-            (vendor, first)
-            for vendor, first in zip((v for v in vendors for _ in URGENCIES), firsts, strict=True)
-        ]
-        return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
+        asked = [(vendor, name) for vendor in filled for name in ready[vendor]]
+        firsts = [command("ZRANGE", name, "0", "0", "WITHSCORES") for _, name in asked]
+        reply = read_all(self.redis, command("TIME") + "".join(firsts), 1 + len(firsts))
+        (seconds, micros), *found = reply
+        now = int(seconds) * 1000 + int(micros) // 1000
+        each = zip(asked, found, strict=True)
+        due = [vendor for (vendor, _), first in each if first and first_score(first) <= now]
+        return list(dict.fromkeys(due))
 
     def reap(self, *vendors: Vendor) -> int:
         """Returns the entries of dead senders to their queues; returns their number."""
