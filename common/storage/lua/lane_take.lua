@@ -80,7 +80,7 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
       if h[1] == 'stopped' then trying = 0 end
     end
     if pause > 0 and pause <= PAUSE_MAX_S then return no('shut', h[2] or '', now + pause) end
-    if trying > 0 and trying <= probe_s then return no('shut', h[2] or '', now + trying) end
+    if trying > 0 and trying <= probe_s + 0.001 then return no('shut', h[2] or '', now + trying) end -- it was rounded
     probe = true
   end
 
