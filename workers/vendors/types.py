@@ -338,6 +338,7 @@ class VendorSpec:
     it (contract §6). rights_want_channel: rights that the vendor honours only with a channel of the
     app's.
     endpoints_used: names of the endpoints that this account's traffic goes to; None: all.
+    endpoint_of: the endpoint that a device token names, beside those; None: tokens name none.
     platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the
     demo, how many are of this vendor. demo_token: (outcome, 64 hexadecimal digits) -> a device
     token as the vendor's look, which its simulator takes; outcome "dead" or "fail" says what shall
@@ -363,6 +364,7 @@ class VendorSpec:
     rights_need_template: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rights_want_channel: frozenset[str] = frozenset()
     endpoints_used: Callable[[Credential], Sequence[str]] | None = None
+    endpoint_of: Callable[[str], str] | None = None
     platform: Literal["android", "ios", "harmony"] = "android"
     demo: Callable[[DemoKeys], DemoAccount]
     demo_share: int = 5
@@ -387,6 +389,7 @@ class VendorSpec:
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     shows_silent: bool = False  # it knows no silent push: one with words is a quiet banner
+    refuses_silent: bool = False  # it knows no silent push, and none leaves
     brackets: bool = True  # takes them in texts; False: elements are named without
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""

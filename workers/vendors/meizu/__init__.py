@@ -35,4 +35,5 @@ MEIZU: Final = VendorSpec(
     checked=checked,
     rights=frozenset({"meizu.private"}),
     refuse=refuse,
+    refuses_silent=True,
 )

@@ -46,6 +46,7 @@ VIVO: Final = VendorSpec(
     follow=follow,
     rights=frozenset({"vivo.system"}),
     refuse=refuse,
+    refuses_silent=True,
     request_tokens_min_list=LIST_TOKENS_MIN,
     brackets=False,
     too_long=TOO_LONG | {"10067"},  # clientCustomMap
