@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from common.storage.badges import BASE_MAX, Badges
 from common.storage.claims import ClaimRequest, Claims, ClaimState, day_of
+from common.storage.counting import badge_names
 from common.storage.keys import Keys
 from tests.lane_marks import write_marks
 
@@ -42,7 +43,10 @@ class Desk:
         )[0]
 
     def release(self, push_id: str, entry: str = "e1", *, seen: bool = False) -> None:
-        names = [self.keys.claims(day_of(NOW_MS), push_id), self.keys.badges("demo", "bob")]
+        names = [
+            self.keys.claims(day_of(NOW_MS), push_id),
+            *badge_names(self.keys, "demo", "bob"),
+        ]
         write_marks(self.client, self.keys, ("free", names, (push_id, entry, "phone", seen)))
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:

@@ -11,6 +11,7 @@ from common.model import Decision
 from common.storage.backlog import HeldPushes
 from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
+from common.storage.counting import badge_names
 from common.storage.keys import Keys
 from common.storage.lane_entries import LaneCommit
 from common.storage.screens import KEEP_MIN_MS, ScreenStore
@@ -54,7 +55,7 @@ class RoundMarks:
         note, target, keys = work.note, work.target, self.keys
         names = [
             keys.claims(day_of(note.ts_ms), target.push_id),
-            keys.badges(note.app, target.user),
+            *badge_names(keys, note.app, target.user),
         ]
         commit.mark("free", names, target.push_id, work.entry, target.device, True)
 
@@ -64,12 +65,12 @@ class RoundMarks:
         works = [*(one.work for one in settled.ended), *(one.work for one in settled.waits)]
         owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
         for work in uncounted(settled):
-            badges = keys.badges(work.note.app, work.target.user)
-            commit.mark("uncount", [badges], work.target.device, work.counted)
+            names = badge_names(keys, work.note.app, work.target.user)
+            commit.mark("uncount", names, work.target.device, work.counted)
         for given in given_back(settled):
             names = [
                 keys.claims(day_of(given.ts_ms), given.push_id),
-                keys.badges(given.app, given.user),
+                *badge_names(keys, given.app, given.user),
             ]
             owner = owners[given.push_id]
             commit.mark("free", names, given.push_id, owner, given.device, given.seen)
