@@ -67,11 +67,6 @@ def hashes_of(keys: Keys, bucket: int) -> tuple[str, ...]:
     return tuple([keys.counts(now - ago, bucket) for ago in range(KEPT + 1)])
 
 
-def badge_names(keys: Keys, app: str, user: str) -> list[str]:
-    """All keys of a person's badge, as marks of commits have them."""
-    return [keys.badges(app, user), *hashes_of(keys, bucket_of(app, user))]
-
-
 def forget(redis: Redis, keys: Keys, app: str, user: str) -> int:
     """Removes a person's counts; returns their number."""
     pattern, gone = literal(field_of(app, user, "")) + "*", 0

@@ -18,7 +18,7 @@ from common.model import Urgency
 from common.storage import counting, row_numbers, usual_numbers
 from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
-from common.storage.counting import FirstNumbers, badge_names
+from common.storage.counting import FirstNumbers
 from common.storage.keys import CALL, Keys
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
 from common.storage.lane_queues import LaneQueues
@@ -134,7 +134,8 @@ class Sender:
         self.client.hset(self.keys.lane_holders(LANE), name, word)
         commit = LaneCommit(ended=[LaneEntry(name, b"")], taken=[self.keys.taken(entry)])
         for count in counts:
-            commit.mark("uncount", badge_names(self.keys, APP, USER), "phone", count)
+            hashes = commit.share(counting.hashes_of(self.keys, counting.bucket_of(APP, USER)))
+            commit.mark("uncount", [self.keys.badges(APP, USER)], "phone", count, hashes)
         assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
 
 

@@ -22,14 +22,16 @@ local function count_is(hashes, field, count)
   end
 end
 
--- takes the step off again; false where there is no such count
-local function count_less(hashes, field, step)
+-- takes the step off again; false where there is no such count. older: by name of a bucket's first hash, whether it has older ones
+local function count_less(hashes, field, step, older)
   local left = count_of(hashes, field) - step
   if left < 0 then return false end
-  if left > 0 then
+  local first = hashes[1]
+  if older[first] == nil then older[first] = redis.call('EXISTS', hashes[2], hashes[3]) > 0 end
+  if left > 0 or older[first] then -- a count of before must not come back
     count_is(hashes, field, left)
   else
-    for place = 1, 3 do redis.call('HDEL', hashes[place], field) end
+    redis.call('HDEL', first, field)
   end
   return true
 end

@@ -50,9 +50,9 @@ local at, older = holders_at + #lots, nil
 -- whether there are hashes of earlier periods: in the first weeks of a fleet there are none
 local function has_older()
   if older == nil then
-    local names = {}
-    for b = 1, #buckets do names[2 * b - 1], names[2 * b] = KEYS[at + 4 * b - 2], KEYS[at + 4 * b - 1] end
-    older = call('EXISTS', unpack(names)) > 0
+    local before = {}
+    for b = 1, #buckets do before[2 * b - 1], before[2 * b] = KEYS[at + 4 * b - 2], KEYS[at + 4 * b - 1] end
+    older = call('EXISTS', unpack(before)) > 0
   end
   return older
 end

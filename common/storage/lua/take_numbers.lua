@@ -42,8 +42,6 @@ local function stopped(mark, key, conversation, message, ts)
   if read[2] or (read[1] and ts <= tonumber(read[1])) then return 'read_elsewhere' end
 end
 
-local function hashes_at(at) return {KEYS[at], KEYS[at + 1], KEYS[at + 2], KEYS[at + 3]} end
-
 -- the number of this moment, and the push's count; counted: its count of an earlier try
 local function number(key, device, step, counted, hashes)
   local told = call('HMGET', key, device .. ':b', ':b', device .. ':t', ':t', ':x', device .. ':n')
@@ -82,7 +80,11 @@ for entry = 1, #names do
         state, why = 3, earlier and why or stop
       else
         state = 0
-        if asked[i + 8] >= 0 then badge, counted = number(KEYS[first + asked[i + 6]], asked[i + 7], asked[i + 8], counted, hashes_at(first + asked[i + 10])) end
+        if asked[i + 8] >= 0 then
+          local h = first + asked[i + 10]
+          local hashes = {KEYS[h], KEYS[h + 1], KEYS[h + 2], KEYS[h + 3]}
+          badge, counted = number(KEYS[first + asked[i + 6]], asked[i + 7], asked[i + 8], counted, hashes)
+        end
         taken[place] = counted
       end
     end

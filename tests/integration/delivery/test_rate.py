@@ -91,8 +91,8 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
 
 
 def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(world: World) -> None:
-    """Each to a phone that was never pushed to, with its badge number: what a round does, its pushes
-    share, and a round that lasts is not looked after dozens of times a second.
+    """Each to a phone that was never pushed to, with its badge number: what a round does, its
+    pushes share, and a round that lasts is not looked after dozens of times a second.
 
     Entries of 60 on a wire that has no room for a second one: a round is at its lane's rate, and
     not taken as such.
