@@ -504,12 +504,13 @@ def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
         yield tuple(everybody[start : start + CHUNK])
 
 
-def _screen(row: Mapping[str, Any]) -> dict[str, str]:
+def _screen(row: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(row["screen"])) if row["screen"] else {}
 
 
 def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: it takes the first push's place, with its class and none of its text.
+    """The withdrawal: it takes the first push's place, with its class, in its channel, and none of
+    its text.
 
     Never of type voip: Apple ends an app whose VoIP push reports no call; it goes to the alert
     token then.
@@ -537,5 +538,7 @@ def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
             push_type=PushType.ALERT if push_type == PushType.VOIP else push_type,
             collapse_key=screen.get("collapse_key"),
             strategy_id=screen.get("strategy_id"),
+            vendor=screen.get("vendor"),
+            vendor_raw=screen.get("vendor_raw"),
         ),
     )

@@ -382,6 +382,16 @@ class LedgerReader:
                 decisions.setdefault(vendor, {})[decision] = int(count)
         return LastHour(int(counted.hour), int(counted.minute), decisions)
 
+    def silent_refused(self, now_ms: int) -> list[tuple[str, str, int]]:
+        """(app, vendor, pushes) of the last hour that did not leave, as the vendor knows no silent
+        ones. Errors as `last_hour`.
+        """
+        day = datetime.fromtimestamp(now_ms / 1000, UTC).date() - timedelta(days=1)
+        with self._engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL statement_timeout = {COUNT_MS_MAX}"))
+            rows = connection.execute(_SILENT_OF_HOUR, {"day": day, "hour": now_ms - HOUR_MS})
+            return [(app, vendor, int(count)) for app, vendor, count in rows]
+
 
 def _since(since_ms: int) -> dict[str, Any]:
     """Rows routed since then, and the day from which on their events came."""
@@ -500,6 +510,12 @@ _DECISIONS_OF_HOUR = text(
     " UNION ALL SELECT '', decision, sum(count) FROM pages WHERE day >= :day AND decided_ms "
     "> :hour GROUP BY decision"
     ") AS found GROUP BY vendor, decision"
+)
+
+_SILENT_OF_HOUR = text(
+    "SELECT app, vendor, count(*) FROM ledger_all WHERE day >= :day AND decided_ms > :hour"
+    " AND decision = 'rejected' AND note LIKE '%silent_not_supported%'"
+    " GROUP BY app, vendor ORDER BY app, vendor"
 )
 
 

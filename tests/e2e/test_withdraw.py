@@ -8,6 +8,7 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -329,6 +330,69 @@ def test_a_voip_invitation_rings_over_voip_and_ends_as_a_quiet_alert(house: Hous
     shown = got(house, droid, 2, "fcm")
     assert shown[0]["body"]["notification"]["body"] != shown[1]["body"]["notification"]["body"]
     assert shown[0]["body"]["android"]["ttl"] in ("60s", "59s", "58s")
+
+
+#: vendor: the wishes of an invitation or a message for it, what of a push must be the same in the
+#: one that takes it back, and its value.
+CHANNELS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any], Any]] = {
+    "apns": (
+        {"vendor": {"apns": {"category": "RING"}}},
+        lambda push: push["body"]["aps"]["category"],
+        "RING",
+    ),
+    "fcm": (
+        {"vendor": {"fcm": {"data_only": True}}, "vendor_raw": {"fcm_v1": {"channel_id": "calls"}}},
+        lambda push: (push["body"].get("notification"), push["body"]["data"]["channel_id"]),
+        (None, "calls"),
+    ),
+    "huawei": (
+        {"vendor_raw": {"huawei": {"message": {"android": {"channel_id": "no"}}}}}
+        | {"vendor": {"huawei": {"channel_id": "calls"}}},
+        lambda push: push["body"]["android"]["notification"]["channel_id"],
+        "no",
+    ),
+    "xiaomi": (
+        {"vendor": {"xiaomi": {"channel_id": "calls"}}},
+        lambda push: push["body"]["extra.channel_id"],
+        "calls",
+    ),
+    "oppo": (
+        {"vendor_raw": {"oppo": {"notification": {"channel_id": "calls"}}}},
+        lambda push: push["body"]["notification"]["channel_id"],
+        "calls",
+    ),
+    "vivo": (
+        {"vendor": {"vivo": {"category": "TODO"}}},
+        lambda push: push["body"]["category"],
+        "TODO",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ["a call", "a message"])
+def test_what_takes_a_push_back_has_the_wishes_of_its_sender_for_the_vendor(
+    house: House, what: str
+) -> None:
+    sent = {}
+    for vendor, (push, _, _) in CHANNELS.items():
+        a, b = house.people()
+        token = house.register(b, vendor=vendor)
+        if what == "a call":
+            data = call(a, [b], **push)
+            house.event("call.invited", data)
+            house.one(house.why(data["call_id"]))
+            house.event("call.ended", {"call_id": data["call_id"], "reason": "cancelled"})
+        else:
+            data = house.message(a, b, push=push)
+            house.send(data)
+            recall(house, data)
+        sent[vendor] = token
+    for vendor, token in sent.items():
+        _, place, value = CHANNELS[vendor]
+        first, later = got(house, token, 2, vendor)
+        assert [place(first), place(later)] == [value, value], vendor
+        if vendor != "fcm":  # the app draws it
+            assert PLACES[vendor](first) == PLACES[vendor](later), vendor
 
 
 def test_the_phone_that_answered_is_not_told_that_the_call_is_over(

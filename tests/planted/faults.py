@@ -72,7 +72,7 @@ TABLE: Final = r"""
       | integration/test_members.py | "            pipe.sadd(key, *map(_digest, users))\n" | ""
     what is taken of a shard among others counts as the first one's | common/storage/joint_lanes.py
       | integration/shards/test_spread.py
-      | "            taken.shard = number\n        return found" | "        return found"
+      | "            taken.shard = number" | "            taken.shard = 0"
     one ledger writer for all shards reads the first one's stream only | common/storage/shards.py
       | integration/shards/test_spread.py
       | return [f"{number}|{stream}" for number in range(len(self._each))] | return [f"0|{stream}"]

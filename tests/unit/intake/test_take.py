@@ -231,3 +231,42 @@ def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(
         assert decode_messages(encode([message])) == [message]
     else:
         assert read.reason.startswith("out_of_range: ")
+
+
+DIRECT = {
+    "target": {"vendor": "apns", "business_id": "ios", "token": "ab", "platform": "ios"},
+    "message_id": "m1",
+}
+
+
+@pytest.mark.parametrize(
+    ("gate", "decision"),
+    [
+        ({"enabled": False}, Decision.PUSH_DISABLED),
+        ({"store_offline": False}, Decision.PUSH_DISABLED),
+        ({"online_only": True}, Decision.ONLINE_ONLY),
+        ({"respect_dnd": True, "require_friend": True}, None),
+    ],
+)
+def test_the_gate_of_a_push_to_a_token_is_that_of_a_message(gate: Any, decision: Any) -> None:
+    event = passed("push.direct", {**DIRECT, "push": {"gate": gate}})
+    assert take(event, NOW_MS).decision == decision
+
+
+NULLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "the reason of a call's end": ("call.ended", {"call_id": "c", "reason": None}),
+    "the kind of a push to a token": ("push.direct", {**DIRECT, "kind": None}),
+    "how long a reply waits": ("push.direct", {**DIRECT, "reply": {"key": "k", "wait_ms": None}}),
+}
+
+
+@pytest.mark.parametrize(("kind", "data"), NULLS.values(), ids=NULLS)
+def test_null_is_absent_where_a_field_may_be(kind: str, data: dict[str, Any]) -> None:
+    bare = {
+        name: {inner: one for inner, one in value.items() if one is not None}
+        if isinstance(value, dict)
+        else value
+        for name, value in data.items()
+        if value is not None
+    }
+    assert passed(kind, data).data == passed(kind, bare).data
