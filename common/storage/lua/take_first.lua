@@ -70,23 +70,20 @@ local function counts_of(first, names)
   return found
 end
 for b, bucket in ipairs(buckets) do
-  local first, names, asks, seen = at + 4 * b - 3, {}, {}, {}
+  local first, names, asks, n_asks = at + 4 * b - 3, {}, {}, 0
   for _, i in ipairs(bucket[2]) do
     if not since[i] then
-      asks[#asks + 1] = i
-      if not seen[fields[i]] then
-        seen[fields[i]] = true
-        names[#names + 1] = fields[i]
-      end
+      n_asks = n_asks + 1
+      asks[n_asks], names[n_asks] = i, fields[i]
     end
   end
-  if #asks > 0 then
+  if n_asks > 0 then
     local found, writes = counts_of(first, names), {}
-    for _, i in ipairs(asks) do
-      since[i] = (found[fields[i]] or 0) + steps[i]
-      found[fields[i]] = since[i]
+    for j = 1, n_asks do -- of two pushes to one device the second one is written last
+      local i, name = asks[j], names[j]
+      local count = (found[name] or 0) + steps[i]
+      since[i], found[name], writes[2 * j - 1], writes[2 * j] = count, count, name, count
     end
-    for j, name in ipairs(names) do writes[2 * j - 1], writes[2 * j] = name, found[name] end
     call('HSET', KEYS[first], unpack(writes))
     if bucket[1] == 0 and call('TTL', KEYS[first]) < 0 then
       call('EXPIRE', KEYS[first], ARGV[3])
@@ -95,12 +92,14 @@ for b, bucket in ipairs(buckets) do
   end
 end
 
-local next_push = 0
+local next_push, plain = 0, {}
 for e, entry in ipairs(entries) do
   local places, noted = type(entry) == 'table' and entry[1], {}
   for j = 1, places and #places or entry do
     local i = next_push + j
-    noted[places and places[j] or j] = steps[i] .. '@' .. (epochs[i] or '0')
+    local step, epoch = steps[i], epochs[i]
+    if not epoch and not plain[step] then plain[step] = step .. '@0' end
+    noted[places and places[j] or j] = epoch and step .. '@' .. epoch or plain[step]
     badges[i] = (badges[i] or 0) + since[i]
   end
   next_push = next_push + (places and #places or entry)
