@@ -17,3 +17,11 @@ def badge_of(client: redis.Redis, keys: Keys, app: str, user: str) -> dict[bytes
             if field.startswith(head):
                 found[field[len(head) :] + b":n"] = count
     return found | cast(Any, client.hgetall(keys.badges(app, user)))
+
+
+def unspoken(client: redis.Redis, prefix: str) -> dict[bytes, bytes]:
+    """The counts of devices of which no word is known, by their fields."""
+    found: dict[bytes, bytes] = {}
+    for name in client.scan_iter(match=f"{prefix}:{{s0}}:counts:*"):
+        found |= cast(Any, client.hgetall(name))
+    return found

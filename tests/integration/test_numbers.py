@@ -24,6 +24,7 @@ from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
 from common.storage.lane_queues import LaneQueues
 from common.storage.marks import EventMarks
 from common.storage.row_numbers import RowAsks
+from tests.badge_counts import unspoken
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
 from tests.processes import at_once
@@ -405,17 +406,9 @@ def test_plain_commands_say_and_leave_what_the_script_does(
         kept = [
             redis_client.ttl(sender.keys.badges(APP, user)) > 0 for user in ("bob", "ann", "zoë")
         ]
-        left.append((record, hashes, kept, _counts(redis_client, prefix)))
+        left.append((record, hashes, kept, unspoken(redis_client, prefix)))
     assert told[2:] == told[:2]
     assert left[0] == left[1]
-
-
-def _counts(client: redis.Redis, prefix: str) -> dict[bytes, bytes]:
-    """Of devices of which no word is known, by person and device."""
-    found: dict[bytes, bytes] = {}
-    for name in client.scan_iter(match=f"{prefix}:{{s0}}:counts:*"):
-        found |= cast(Any, client.hgetall(name))
-    return found
 
 
 def _before(sender: Sender, what: Sequence[str]) -> None:
@@ -507,10 +500,10 @@ def test_of_a_first_count_that_is_given_back_nothing_is_left(
 ) -> None:
     sender = Sender(redis_client, f"push{space}", usual=True)
     assert sender.number("a") == 1
-    assert len(_counts(redis_client, sender.keys.prefix)) == 1
+    assert len(unspoken(redis_client, sender.keys.prefix)) == 1
     sender.commit("a", ["1@0"])
     assert not redis_client.exists(sender.keys.badges(APP, USER))
-    assert not _counts(redis_client, sender.keys.prefix)
+    assert not unspoken(redis_client, sender.keys.prefix)
     assert sender.number("b", device="tablet") == sender.number("c") == 1
     sender.commit("c", ["1@0"])
     assert sender.number("b2", device="tablet") == 2, "the other phone's stays"
@@ -573,7 +566,7 @@ def _commands(client: redis.Redis) -> int:
 
 
 @pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
-def test_a_word_that_comes_between_the_look_and_the_write_counts(
+def test_a_word_that_comes_between_the_look_and_the_writeunspoken(
     redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
 ) -> None:
     sender = Sender(redis_client, f"push{space}", usual=True, rows=way is row_numbers)
@@ -607,6 +600,6 @@ def test_of_who_is_erased_no_count_is_left_and_of_others_all(
             sender.number(f"{user}{period}", user=user)
             sender.number(f"{user}{period}-2", user=user, device="tablet")
     assert counting.forget(redis_client, sender.keys, APP, "b*b") == 4
-    left = set(_counts(redis_client, sender.keys.prefix))
+    left = set(unspoken(redis_client, sender.keys.prefix))
     whose = {(one, device) for one in ("bob", "b*") for device in ("phone", "tablet")}
     assert left == {counting.field_of(APP, *one).encode() for one in whose}

@@ -50,7 +50,8 @@ class RunningRound:
     paced: it sends at its lane's rate; the next round may begin before its last answer, and still
     follows it. lasts: it waits for its lane's rate all the same. together: with rounds of other
     lanes. quiet: its end makes no lane ready. lost: names of entries that another sender has
-    claimed. leader: the round of the same lane that was at work when this one began; this one is prepared
+    claimed.
+    leader: the round of the same lane that was at work when this one began; this one is prepared
     meanwhile, and sent when that one is written. whole: it is ready for its send and leaves nothing
     of its entries out, so its lane's next round may be prepared. over: it is written, or broke.
     clean: once it is over, nothing of it has to go before what follows.
