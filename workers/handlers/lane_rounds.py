@@ -120,7 +120,7 @@ class LaneRounds:
         if done is None:
             return self.send_generally(one, packed, entries, lost)
         self._trying.pop(lane.id, None)
-        self.write_ending(self.ending_alike(one, packed, entries, done))
+        self.write_ending(self.ending_alike(one, packed, entries, done, now_ms()))
         if done.whole and taken.watched:
             with suppressed():
                 ports.breaker.report(lane, RoundReport(done.accepted))
@@ -242,13 +242,14 @@ class LaneRounds:
         packed: alike.AlikeRound,
         entries: Sequence[LaneEntry],
         done: Delivered,
+        now: int,
     ) -> Ending:
-        """The same of batches of usual pushes as they were packed."""
+        """The same of batches of usual pushes as they were packed, decided at `now`, ms."""
         if not done.whole:
             one.open_ = others_of(packed, entries, one.taken.urgency)
             one.chosen = list(packed.others)
             return self.ending(one, done, packed)
-        lane, now, keys, unused = one.lane, now_ms(), self._runtime.keys, self._unused(one)
+        lane, keys, unused = one.lane, self._runtime.keys, self._unused(one)
 
         def commit_of(mine: Sequence[HeldEntry], lost: set[str]) -> LaneCommit:
             ended = [held.entry for held in mine]

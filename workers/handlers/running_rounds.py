@@ -134,7 +134,7 @@ class RunningRounds:
             running.leader = leader
         with self._lock:
             self._running[taken.word] = running
-            if self._keeper is None:
+            if self._keeper is None or not self._keeper.is_alive():
                 self._keeper = threading.Thread(
                     target=self._renew, name=f"leases-{self._vendor}", daemon=True
                 )
@@ -309,7 +309,7 @@ class RunningRounds:
             self.silent.discard(lane)
 
     def _renew(self) -> None:
-        """Ends with the process."""
+        """Ends with the process; what an error ends is begun again with the next round."""
         while True:
             time.sleep(RENEW_S / 4)
             with self._lock:
