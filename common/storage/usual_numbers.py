@@ -230,9 +230,9 @@ def counted(
     taken, kept = _taken(names, steps, new, reply)
     told = [count for _, count in taken]
     if told != untold:
-        longer = [command("HSET", key, ":x", today) + command("EXPIRE", key, keep) for key in kept]
         noted = records(told, again=True)
-        pipe.ask("".join(longer).encode() + b"".join(noted), 2 * len(kept) + len(noted))
+        longer = _prolonging(kept, today, keep).encode()
+        pipe.ask(b"".join((longer, *noted)), 2 * len(kept) + len(noted))
     return taken
 
 
@@ -294,6 +294,22 @@ def _counting(names: Sequence[str], devices: Sequence[str], steps: Sequence[str]
             f"{own}:t\r\n$2\r\n:t\r\n$2\r\n:x\r\n"
             f"*4\r\n$7\r\nHINCRBY\r\n{name}{own}:n\r\n${len(step)}\r\n{step}\r\n"
             for key, device, step in each
+        ]
+    )
+
+
+def _prolonging(names: Sequence[str], today: str, keep_s: str) -> str:
+    """The two commands of each key: it was prolonged today, and lasts so long."""
+    if not "".join(names).isascii():
+        return "".join(
+            [command("HSET", key, ":x", today) + command("EXPIRE", key, keep_s) for key in names]
+        )
+    noted, lasts = f"$2\r\n:x\r\n${len(today)}\r\n{today}", f"${len(keep_s)}\r\n{keep_s}"
+    return "".join(
+        [
+            f"*4\r\n$4\r\nHSET\r\n{(name := f'${len(key)}{_END}{key}')}\r\n{noted}\r\n"
+            f"*3\r\n$6\r\nEXPIRE\r\n{name}\r\n{lasts}\r\n"
+            for key in names
         ]
     )
 

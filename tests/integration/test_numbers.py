@@ -21,6 +21,7 @@ from common.storage.keys import CALL, Keys
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
 from common.storage.lane_queues import LaneQueues
 from common.storage.marks import EventMarks
+from common.storage.raw_pipe import command
 from common.storage.row_numbers import RowAsks
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
@@ -536,3 +537,13 @@ def test_two_devices_of_one_person_and_two_messages_to_one(sender: Sender) -> No
     assert [badge for _, badge, _, _ in sender.take(*asks)] == [1, 1]
     twice = [sender.ask("f", place, conversation=GROUP, device="watch") for place in range(2)]
     assert [badge for _, badge, _, _ in sender.take(*twice)] == [1, 2]
+
+
+def test_a_count_is_prolonged_by_the_same_two_commands_whatever_the_name() -> None:
+    plain, odd = ["push:badge:{a:u1}", "push:badge:{a:u22}"], ["push:badge:{a:会}"]
+    for names in (plain, odd, [*plain, *odd], []):
+        told = "".join(
+            command("HSET", name, ":x", "20788") + command("EXPIRE", name, "7776000")
+            for name in names
+        )
+        assert usual_numbers._prolonging(names, "20788", "7776000") == told

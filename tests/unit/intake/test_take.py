@@ -260,7 +260,7 @@ def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(
         assert read.reason.startswith("out_of_range: ")
 
 
-DIRECT = {
+DIRECT: dict[str, Any] = {
     "target": {"vendor": "apns", "business_id": "ios", "token": "ab", "platform": "ios"},
     "message_id": "m1",
 }
@@ -297,3 +297,12 @@ def test_null_is_absent_where_a_field_may_be(kind: str, data: dict[str, Any]) ->
         if value is not None
     }
     assert passed(kind, data).data == passed(kind, bare).data
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "known"),
+    [(NOW_MS, NOW_MS), (NOW_MS + 1, None), (NOW_MS + 10**11, None), (None, None)],
+)
+def test_a_registration_that_is_still_to_come_is_none(since_ms: Any, known: Any) -> None:
+    target = {**DIRECT["target"], "since_ms": since_ms}
+    assert passed("push.direct", {**DIRECT, "target": target}).data.target.since_ms == known
