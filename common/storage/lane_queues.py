@@ -78,6 +78,7 @@ class LaneQueues(LaneLoads):
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
         self._own: dict[str, list[str]] = {}  # keys by lane
+        self._pops: dict[Vendor, list[str]] = {}  # keys of `pop`
         self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
         self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
         self._end = script(redis, "lanes_end")
@@ -206,9 +207,12 @@ class LaneQueues(LaneLoads):
         return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::4]
 
     def _pop_keys(self, vendor: Vendor) -> list[str]:
-        keys = self.keys
-        ready = [keys.ready(vendor, urgency) for urgency in URGENCIES]
-        return [*ready, keys.popped(vendor), f"{keys.prefix}:"]
+        found = self._pops.get(vendor)
+        if found is None:
+            keys = self.keys
+            ready = [keys.ready(vendor, urgency) for urgency in URGENCIES]
+            found = self._pops[vendor] = [*ready, keys.popped(vendor), f"{keys.prefix}:"]
+        return found
 
     def take(
         self,
