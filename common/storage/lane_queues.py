@@ -106,19 +106,19 @@ class LaneQueues(LaneLoads):
             load[1] += batch.pushes
         # what redis-py does around it is most of the time with many lanes
         do = cast(Any, pipe).execute_command
-        ready = dict[str, dict[str, int]]()
+        ready = dict[str, dict[str, None]]()
         for (lane, urgency), parts in places.items():
             do("ZADD", keys.lane_queue(lane, urgency), *parts)
-            ready.setdefault(keys.ready(vendor_of(lane), urgency), {})[lane] = 0
+            ready.setdefault(keys.ready(vendor_of(lane), urgency), {})[lane] = None
         for lane, parts in blobs.items():
             do("HSET", keys.lane_blobs(lane), *parts)
             size, pushes = grown[lane]
             do("HINCRBY", keys.lane_load(lane), "b", size)
             do("HINCRBY", keys.lane_load(lane), "w", pushes)
         if blobs:
-            pipe.sadd(keys.loaded_lanes, *blobs)
+            do("SADD", keys.loaded_lanes, *blobs)
         for name, lanes in ready.items():
-            pipe.zadd(name, lanes, nx=True)
+            do("ZADD", name, "NX", *chain.from_iterable([(0, lane) for lane in lanes]))
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         return run_all(self.redis, calls)

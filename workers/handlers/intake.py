@@ -116,6 +116,9 @@ class IntakePorts:
     replicas: Callable[[], int] = lambda: 1  # live processes of intake
 
 
+_NOTHING = Commit()
+
+
 class IntakeHandler:
     """Turns entries of the core into messages, state changes and dead letters.
 
@@ -162,7 +165,7 @@ class IntakeHandler:
         queues = shortcut.queues if shortcut is not None else None
         left = yield usual_pushes.UsualEvents(usual, single, queues)
         usual_only = plain and not left
-        commit = Commit() if usual_only else self._commit(beside, left, shortcut, single, now)
+        commit = _NOTHING if usual_only else self._commit(beside, left, shortcut, single, now)
         yield commit, Counted(found, beside.ignored)
 
     def _commit(
@@ -434,10 +437,11 @@ def usual_commit(
 
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
     """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
-    parts: dict[Way, list[Event]] = {way: [] for way in Way}
+    messages, tokens, states = list[Event](), list[Event](), list[Event]()
     for event in fresh:
-        parts[TYPES[event.type].way].append(event)
-    return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
+        way = TYPES[event.type].way
+        (messages if way is Way.MESSAGE else tokens if way is Way.TOKEN else states).append(event)
+    return messages, tokens, states
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
