@@ -545,8 +545,9 @@ class IntakeLoop:
     #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
     reads = 1
-    #: Turns left to what comes next beyond FLOW_TURNS.
+    #: Turns left to what comes next beyond FLOW_TURNS, and for how long at most.
     more_turns = 0.0
+    rest_s_max = FLOW_REST_S_MAX
 
     def __init__(
         self,
@@ -640,7 +641,7 @@ class IntakeLoop:
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
             turns = FLOW_TURNS + self.more_turns
-            one_s = min(turns * seconds, FLOW_REST_S_MAX)
+            one_s = min(turns * seconds, self.rest_s_max)
             rest_s = max(rest_s, min(self._replicas * one_s, FLOW_REST_S_ALL))
         if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)
