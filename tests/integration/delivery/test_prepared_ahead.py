@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from common.model import Vendor
+from common.storage.counting import field_of
+from tests.badge_counts import unspoken
 from tests.integration.delivery.test_together import Apns, Fleet, production, runtime, sandbox
 from tests.integration.delivery.test_usual import alike, no_round_is_late
 from tests.queued import queue
@@ -84,11 +86,9 @@ class Lane:
 
     def counts(self) -> set[bytes | None]:
         """How often the persons' pushes were counted."""
-        names = [self.runtime.keys.badges(self.app, f"u{n}") for n in range(ENTRIES * EACH)]
-        with self.runtime.redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hget(name, "d:n")
-            return set(pipe.execute())
+        found = unspoken(self.runtime.redis, self.runtime.keys.prefix)
+        fields = [field_of(self.app, f"u{n}", "d").encode() for n in range(ENTRIES * EACH)]
+        return {found.get(field) for field in fields}
 
     def end(self) -> None:
         self.wire.open.set()
