@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import msgspec
@@ -217,6 +217,32 @@ class RowColumns(
         names = ("event_ids", "times_ms", "users", "devices", "push_ids", "vendor_ids")
         return msgspec.structs.replace(self, **_chosen(names, self._columns(), chosen))
 
+    def head(self) -> tuple[Any, ...]:
+        """What all its pushes share."""
+        return (
+            *(self.app, self.vendor, self.business_id, self.downgraded),
+            *(self.message_class, self.class_sent, self.attempt),
+            *(self.presence_ms, self.routed_ms, self.decided_ms),
+        )
+
+    def joined(self, others: Sequence[RowColumns]) -> RowColumns:
+        """With the pushes of these, whose heads are the same, behind its own."""
+        if not others:
+            return self
+        event_ids, times_ms, users, devices, push_ids, vendor_ids = (
+            list(chain.from_iterable(columns))
+            for columns in zip(*[one._columns() for one in (self, *others)], strict=True)  # noqa: SLF001 - its own class
+        )
+        return msgspec.structs.replace(
+            self,
+            event_ids=event_ids,
+            times_ms=times_ms,
+            users=users,
+            devices=devices,
+            push_ids=push_ids,
+            vendor_ids=vendor_ids,
+        )
+
     def tried(self, vendor_id: str) -> tuple[Attempt, ...]:
         """The attempts of a push that has this id at the vendor."""
         sent_ms, status, verdict = self.attempt
@@ -276,6 +302,17 @@ def singly(records: Iterable[Record]) -> list[SingleRecord]:
         else:
             found.append(one)
     return found
+
+
+def joined_rows(records: Iterable[object]) -> list[object]:
+    """The records; RowColumns that differ in nothing but their columns as one."""
+    found, alike = list[object](), dict[tuple[Any, ...], list[RowColumns]]()
+    for one in records:
+        if isinstance(one, RowColumns):
+            alike.setdefault(one.head(), []).append(one)
+        else:
+            found.append(one)
+    return [*found, *(those[0].joined(those[1:]) for those in alike.values())]
 
 
 def accepted_rows(

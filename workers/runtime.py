@@ -52,6 +52,7 @@ from common.storage.shard_lanes import ShardLaneQueues
 from common.storage.shards import (
     RESHARD,
     HomeReplies,
+    JointStreams,
     SpreadBadges,
     SpreadMarks,
     check_shards,
@@ -200,6 +201,13 @@ class Runtime:
     def together(self) -> bool:
         """True when all shards are on one server, where a step may concern several."""
         return not is_cluster(self.settings.redis_url)
+
+    @cached_property
+    def joint_streams(self) -> JointStreams | None:
+        """The streams of all shards on one server; None of a single shard, and on a cluster."""
+        if len(self.shards) == 1 or not self.together:
+            return None
+        return JointStreams(self.redis, [one.keys for one in self.shards])
 
     @cached_property
     def delayed(self) -> Delayed:
@@ -599,6 +607,7 @@ for _name in (
         "transport",
         "apns_transport",
         "together",
+        "joint_streams",
     ),
     *(
         "lane_states",

@@ -13,6 +13,7 @@ from common.storage.delayed import Delayed
 from common.storage.keys import Keys
 from common.storage.lane_loads import Load
 from common.storage.lane_queues import LaneQueues
+from common.storage.shards import JointStreams
 from common.storage.streams import StreamDepth, StreamStore
 from common.storage.vault import Vault
 
@@ -46,29 +47,63 @@ class Shard(Protocol):
 
 
 class Fleet(Protocol):
-    """The shards of a fleet."""
+    """The shards of a fleet. joint_streams: all shards' streams where they are on one server: then
+    one question is about all of them; None: each has to be asked.
+    """
 
     @property
     def shards(self) -> Sequence[Shard]: ...
+    @property
+    def joint_streams(self) -> JointStreams | None: ...
 
 
 def backlog(fleet: Fleet, streams: Sequence[str]) -> dict[str, StreamDepth]:
     """Depth of each stream in all shards."""
-    return _depths([one.streams.backlog(streams) for one in fleet.shards])
+    joint = fleet.joint_streams
+    if joint is None:
+        return _depths([one.streams.backlog(streams) for one in fleet.shards])
+    names = joint.names_of(streams)
+    found = joint.backlog([*names])
+    return _depths([{names[name]: depth} for name, depth in found.items()])
 
 
 def any_filled(fleet: Fleet, streams: Sequence[str]) -> bool:
     """True when one of these streams has an entry in any shard, taken or not."""
-    return any(one.streams.any_filled(streams) for one in fleet.shards)
+    joint = fleet.joint_streams
+    if joint is None:
+        return any(one.streams.any_filled(streams) for one in fleet.shards)
+    return joint.any_filled([*joint.names_of(streams)])
 
 
 def untaken_s(fleet: Fleet, streams: Sequence[str]) -> dict[str, float]:
     """The longest wait of each stream's first unread entry, seconds."""
-    return _longest([one.streams.untaken_s(streams) for one in fleet.shards])
+    joint = fleet.joint_streams
+    if joint is None:
+        return _longest([one.streams.untaken_s(streams) for one in fleet.shards])
+    names = joint.names_of(streams)
+    return _longest([{names[name]: waited} for name, waited in joint.untaken_s([*names]).items()])
+
+
+def forget_dead_readers(fleet: Fleet, streams: Sequence[str], idle_ms: int) -> None:
+    """As StreamStore.forget_all_dead_readers, in all shards."""
+    joint = fleet.joint_streams
+    if joint is not None:
+        joint.forget_all_dead_readers([*joint.names_of(streams)], idle_ms)
+        return
+    for one in fleet.shards:
+        one.streams.forget_all_dead_readers(streams, idle_ms)
 
 
 #: The content of each shard's lanes, where the caller has it.
 Loads: TypeAlias = Sequence[Mapping[str, Load]] | None
+
+
+def lanes_loads(fleet: Fleet) -> Sequence[Mapping[str, Load]]:
+    """By shard the content of its lanes that hold something."""
+    queues = [one.lane_queues for one in fleet.shards]
+    if fleet.joint_streams is not None:
+        return queues[0].all_loads(queues)
+    return [own.loads(own.loaded()) for own in queues]
 
 
 def lanes_backlog(fleet: Fleet, loads: Loads = None) -> dict[str, StreamDepth]:
@@ -78,6 +113,9 @@ def lanes_backlog(fleet: Fleet, loads: Loads = None) -> dict[str, StreamDepth]:
 
 def lanes_untaken_s(fleet: Fleet, loads: Loads = None) -> dict[Vendor, float]:
     """As LaneQueues.untaken_s."""
+    if fleet.joint_streams is not None:
+        queues = [one.lane_queues for one in fleet.shards]
+        return _longest(queues[0].all_untaken_s(queues, loads))
     return _longest([one.lane_queues.untaken_s(held) for one, held in _each(fleet, loads)])
 
 
@@ -89,9 +127,9 @@ def _each(fleet: Fleet, loads: Loads) -> Iterable[tuple[Shard, Mapping[str, Load
 def bytes_of_lanes(fleet: Fleet) -> dict[str, int]:
     """Bytes in the queues of each lane that holds something."""
     found: dict[str, int] = {}
-    for one in fleet.shards:
-        for lane, size in one.lane_queues.bytes_of(one.lane_queues.loaded()).items():
-            found[lane] = found.get(lane, 0) + size
+    for loads in lanes_loads(fleet):
+        for lane, load in loads.items():
+            found[lane] = found.get(lane, 0) + load.bytes
     return found
 
 
@@ -111,6 +149,9 @@ def any_left(fleet: Fleet) -> bool:
 
 def due_vendors(fleet: Fleet, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
     """Those of the vendors one of whose lanes may send now."""
+    if fleet.joint_streams is not None:
+        queues = [one.lane_queues for one in fleet.shards]
+        return queues[0].due_vendors_in(queues, vendors)
     return list(
         dict.fromkeys(
             vendor for one in fleet.shards for vendor in one.lane_queues.due_vendors(vendors)
@@ -118,15 +159,23 @@ def due_vendors(fleet: Fleet, vendors: Sequence[Vendor] = tuple(Vendor)) -> list
     )
 
 
+def delayed_waiting(fleet: Fleet) -> tuple[int, int | None]:
+    """The number of delayed entries, and when the first is due, ms; None: there is none."""
+    each = [one.delayed for one in fleet.shards]
+    if fleet.joint_streams is not None:
+        return each[0].all_waiting(each)
+    told = [one.all_waiting([one]) for one in each]
+    return sum(count for count, _ in told), min(
+        (ms for _, ms in told if ms is not None), default=None
+    )
+
+
 def delayed_count(fleet: Fleet) -> int:
-    return sum(one.delayed.waiting_count() for one in fleet.shards)
+    return delayed_waiting(fleet)[0]
 
 
 def delayed_oldest_ms(fleet: Fleet) -> int | None:
-    return min(
-        (ms for one in fleet.shards if (ms := one.delayed.oldest_due_ms()) is not None),
-        default=None,
-    )
+    return delayed_waiting(fleet)[1]
 
 
 def _depths(each: Sequence[dict[str, StreamDepth]]) -> dict[str, StreamDepth]:

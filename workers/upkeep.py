@@ -9,7 +9,7 @@ from typing import Final
 from common.storage.leases import JointLease, Lease
 from common.storage.living import ROLES
 from workers.maintenance.ledger_writer import LedgerWriter
-from workers.maintenance.recalls import Recalls
+from workers.maintenance.recalls import Recalls, ShardRecalls
 from workers.maintenance.reporter import Reporter
 from workers.maintenance.role import Role, RoleThread, run_roles
 from workers.maintenance.timer import ShardTimers, Timer
@@ -24,6 +24,7 @@ _OF_SHARD: Final = frozenset({"timer", "ledger", "recalls"})
 _JOINT: Final[Mapping[str, Callable[[Runtime], Role]]] = {
     "timer": ShardTimers,
     "ledger": lambda runtime: LedgerWriter(runtime, shards=runtime.shards),
+    "recalls": ShardRecalls,
 }
 
 

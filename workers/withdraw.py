@@ -170,14 +170,21 @@ def schedule(runtime: Runtime, withdrawals: Sequence[Withdrawal]) -> None:
 
 
 def due_in_s(runtime: Runtime) -> float:
-    """Seconds until the next look is due, 0 where one is. Mostly there is none: one command.
+    """Seconds until the next look is due, 0 where one is. Mostly there is none: one round trip.
 
     The first look of a new recall is due in LOOKS_S[0].
     """
-    look = command("ZRANGE", runtime.keys.withdrawals, "0", "0", "WITHSCORES")
-    (first,) = read_all(runtime.redis, look, 1)
-    left_s = first_score(first) - _now_s(runtime) if first else LOOKS_S[0]
-    return min(max(float(left_s), 0.0), LOOKS_S[0])
+    return all_due_in_s([runtime])[0]
+
+
+def all_due_in_s(shards: Sequence[Runtime]) -> list[float]:
+    """As due_in_s, of each of some shards on one server."""
+    looks = [command("ZRANGE", one.keys.withdrawals, "0", "0", "WITHSCORES") for one in shards]
+    reply = read_all(shards[0].redis, command("TIME") + "".join(looks), 1 + len(looks))
+    (seconds, micros), *firsts = reply
+    now_s = int(seconds) + int(micros) / 1e6
+    left = [first_score(first) - now_s if first else LOOKS_S[0] for first in firsts]
+    return [min(max(left_s, 0.0), LOOKS_S[0]) for left_s in left]
 
 
 def withdraw_due(runtime: Runtime, fence: Fence | None = None) -> int:
@@ -504,12 +511,13 @@ def _chunks(people: Iterable[Recipient]) -> Iterable[tuple[Recipient, ...]]:
         yield tuple(everybody[start : start + CHUNK])
 
 
-def _screen(row: Mapping[str, Any]) -> dict[str, str]:
+def _screen(row: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(row["screen"])) if row["screen"] else {}
 
 
 def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
-    """The withdrawal: it takes the first push's place, with its class and none of its text.
+    """The withdrawal: it takes the first push's place, with its class, in its channel, and none of
+    its text.
 
     Never of type voip: Apple ends an app whose VoIP push reports no call; it goes to the alert
     token then.
@@ -537,5 +545,7 @@ def _message(recall: PendingRecall, row: Mapping[str, Any]) -> Message:
             push_type=PushType.ALERT if push_type == PushType.VOIP else push_type,
             collapse_key=screen.get("collapse_key"),
             strategy_id=screen.get("strategy_id"),
+            vendor=screen.get("vendor"),
+            vendor_raw=screen.get("vendor_raw"),
         ),
     )

@@ -23,6 +23,7 @@ from common.model import Urgency, Vendor
 from common.storage.keys import LEDGER, OLD_STREAMS, WORK_STREAMS, Keys
 from common.storage.lane_entries import NewBatch, entry_id
 from common.storage.lane_queues import LaneQueues
+from common.storage.raw_pipe import command, first_score, read_all
 from common.storage.scripts import script
 
 RELEASE_MAX: Final = 200
@@ -227,6 +228,17 @@ class Delayed:
     def oldest_due_ms(self) -> int | None:
         first = self._redis.zrange(self._keys.delayed, 0, 0, withscores=True)
         return int(first[0][1]) if first else None
+
+    def all_waiting(self, owners: Sequence[Delayed]) -> tuple[int, int | None]:
+        """As waiting_count and oldest_due_ms, of some shards on this server: the number of all, and
+        when the first is due.
+        """
+        names = [own._keys.delayed for own in owners]  # noqa: SLF001 - its own class
+        looks = [command("ZCARD", name) for name in names]
+        looks += [command("ZRANGE", name, "0", "0", "WITHSCORES") for name in names]
+        reply = read_all(self._redis, "".join(looks), len(looks))
+        firsts = [int(first_score(first)) for first in reply[len(names) :] if first]
+        return sum(map(int, reply[: len(names)])), min(firsts, default=None)
 
     # ------------------------------------------------------------ parking lots of releases before 0
 

@@ -15,6 +15,7 @@ from redis.client import Pipeline
 from common.model import Urgency, Vendor
 from common.storage.keys import Keys
 from common.storage.lane_entries import RANK, URGENCIES, vendor_of
+from common.storage.raw_pipe import command, read_all
 from common.storage.scripts import Call, run_all, script
 from common.storage.streams import StreamDepth
 
@@ -104,25 +105,29 @@ class LaneLoads:
         ]
 
     def loads(self, lanes: Sequence[str]) -> dict[str, Load]:
-        keys, calls, found = self.keys, list[Call](), dict[str, Load]()
-        for start in range(0, len(lanes), LOADS_EACH):
-            names = list[str]()
-            for lane in lanes[start : start + LOADS_EACH]:
-                names += [
-                    keys.lane_load(lane),
-                    *(keys.lane_queue(lane, urgency) for urgency in URGENCIES),
-                ]
-            calls.append((self._loads, names, []))
+        return self._loads_in([self], [lanes])[0]
+
+    def all_loads(self, owners: Sequence[LaneLoads]) -> list[dict[str, Load]]:
+        """What the lanes of some shards on this server hold, by shard, in two round trips."""
+        looks = [command("SMEMBERS", own.keys.loaded_lanes) for own in owners]
+        found = read_all(self.redis, "".join(looks), len(looks))
+        return self._loads_in(owners, list(map(self.names_of, found)))
+
+    def _loads_in(
+        self, owners: Sequence[LaneLoads], each: Sequence[Sequence[str]]
+    ) -> list[dict[str, Load]]:
+        """each: by shard the lanes."""
+        calls = list[Call]()
+        for own, lanes in zip(owners, each, strict=True):
+            for start in range(0, len(lanes), LOADS_EACH):
+                names = list[str]()
+                for lane in lanes[start : start + LOADS_EACH]:
+                    queues = [own.keys.lane_queue(lane, urgency) for urgency in URGENCIES]
+                    names += [own.keys.lane_load(lane), *queues]
+                calls.append((self._loads, names, []))
         reply = [one for answer in run_all(self.redis, calls) for one in _decode_loads(answer)]
-        for lane, at in zip(lanes, range(0, len(reply), 10), strict=True):
-            size, waiting, *queues = reply[at : at + 10]
-            counts = dict(zip(URGENCIES, queues[::2], strict=True))
-            firsts = {
-                urgency: first // 1000 if first else None
-                for urgency, first in zip(URGENCIES, queues[1::2], strict=True)
-            }
-            found[lane] = Load(size, max(waiting, 0), counts, firsts)
-        return found
+        parts = iter([reply[at : at + 10] for at in range(0, len(reply), 10)])
+        return [{lane: _load(next(parts)) for lane in lanes} for lanes in each]
 
     def backlog(self, loads: Mapping[str, Load] | None = None) -> dict[str, StreamDepth]:
         """By vendor and urgency (`send:<vendor>:<urgency>`): waiting entries, and since when.
@@ -149,29 +154,37 @@ class LaneLoads:
         A lane that is stopped, paused or at its rate may not send now: more senders would not help
         it. loads: as in `backlog`.
         """
-        loads = self.loads(self.loaded()) if loads is None else loads
-        if not loads:
-            return {}
-        found = {
-            vendor: 0.0 for vendor in Vendor if any(vendor_of(lane) == vendor for lane in loads)
-        }
-        asked: dict[tuple[Vendor, Urgency], list[str]] = {}
-        for lane, load in loads.items():
-            for urgency, first_ms in load.oldest_ms.items():
-                if first_ms is not None:
-                    asked.setdefault((vendor_of(lane), urgency), []).append(lane)
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for (vendor, urgency), lanes in asked.items():
-                cast(Any, pipe).zmscore(self.keys.ready(vendor, urgency), lanes)
-            (seconds, micros), *reply = pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        for ((vendor, urgency), lanes), dues in zip(asked.items(), reply, strict=True):
-            for lane, due_ms in zip(lanes, dues, strict=True):
+        return self.all_untaken_s([self], None if loads is None else [loads])[0]
+
+    def all_untaken_s(
+        self, owners: Sequence[LaneLoads], loads: Sequence[Mapping[str, Load]] | None = None
+    ) -> list[dict[Vendor, float]]:
+        """As `untaken_s`, by shard of some on this server."""
+        loads = self.all_loads(owners) if loads is None else loads
+        found = [dict.fromkeys(map(vendor_of, held), 0.0) for held in loads]
+        asked: dict[tuple[int, Vendor, Urgency], list[str]] = {}
+        for shard, held in enumerate(loads):
+            for lane, load in held.items():
+                for urgency, first_ms in load.oldest_ms.items():
+                    if first_ms is not None:
+                        asked.setdefault((shard, vendor_of(lane), urgency), []).append(lane)
+        if not asked:
+            return found
+        looks = [
+            command("ZMSCORE", owners[shard].keys.ready(vendor, urgency), *lanes)
+            for (shard, vendor, urgency), lanes in asked.items()
+        ]
+        reply = read_all(self.redis, command("TIME") + "".join(looks), 1 + len(looks))
+        (seconds, micros), *scores = reply
+        now = int(seconds) * 1000 + int(micros) // 1000
+        for ((shard, vendor, urgency), lanes), dues in zip(asked.items(), scores, strict=True):
+            for lane, score in zip(lanes, dues, strict=True):
+                due_ms = None if score is None else float(score)
                 if due_ms is not None and due_ms <= now:
                     # 0: at once, since it came
-                    since_ms = due_ms or loads[lane].oldest_ms[urgency] or now
-                    found[vendor] = max(found[vendor], (now - since_ms) / 1000)
+                    since_ms = due_ms or loads[shard][lane].oldest_ms[urgency] or now
+                    waited_s = (now - since_ms) / 1000
+                    found[shard][vendor] = max(found[shard][vendor], waited_s)
         return found
 
     def bytes_of(self, lanes: Sequence[str]) -> dict[str, int]:
@@ -197,6 +210,15 @@ class LaneLoads:
     def drop(self, lane: str) -> None:
         """Forgets the counts of a lane without an account, unless it has entries."""
         self._drop(keys=[self.keys.lane_load(lane), self.keys.lane_tries(lane)])
+
+
+def _load(part: Sequence[int]) -> Load:
+    """part: as lane_loads.lua has it of one lane."""
+    size, waiting, *queues = part
+    counts = dict(zip(URGENCIES, queues[::2], strict=True))
+    firsts = zip(URGENCIES, queues[1::2], strict=True)
+    oldest_ms = {urgency: first // 1000 if first else None for urgency, first in firsts}
+    return Load(size, max(waiting, 0), counts, oldest_ms)
 
 
 _decode_loads: Callable[[bytes], list[int]] = msgspec.msgpack.Decoder(list[int]).decode

@@ -21,6 +21,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
+from common.ledger_records import joined_rows
 from common.model import Urgency, Vendor
 from common.storage.keys import LEDGER, Keys
 from common.storage.lane_entries import (
@@ -38,7 +39,7 @@ from common.storage.lane_entries import (
     vendor_of,
 )
 from common.storage.lane_loads import LaneLoads
-from common.storage.raw_pipe import ask_all, command
+from common.storage.raw_pipe import ask_all, command, first_score, read_all
 from common.storage.scripts import Call, run_all, script
 
 #: A sender silent for this long is dead; its entries go to another (send 10 s < lease 15 s).
@@ -78,7 +79,8 @@ class LaneQueues(LaneLoads):
         self._words = itertools.count()
         self._own: dict[str, list[str]] = {}  # keys by lane
         self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
-        self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
+        self._pop = script(redis, "ready_pop")
+        self._commit = script(redis, "lane_commit", "counts")
         self._end = script(redis, "lanes_end")
         self._take, self._lease = (
             script(redis, "lane_take", "rate_now"),
@@ -351,7 +353,7 @@ class LaneQueues(LaneLoads):
             for blobs, leases, holders, _, load in (own._own_keys(taken.lane),)  # noqa: SLF001 - its own class
         ]
         noted = list(chain(*[one.taken for *_, one in commits]))
-        records = list(chain(*[one.records for *_, one in commits]))
+        records = joined_rows(chain(*[one.records for *_, one in commits]))
         lanes = [
             (taken.word, [entry.id for entry in one.ended], one.bytes_more, one.unused)
             for _, taken, one in commits
@@ -401,24 +403,29 @@ class LaneQueues(LaneLoads):
 
     def due_vendors(self, vendors: Sequence[Vendor] = tuple(Vendor)) -> list[Vendor]:
         """Those of the vendors one of whose lanes may send now; as a rule none has a lane."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for vendor in vendors:
-                pipe.exists(*(self.keys.ready(vendor, urgency) for urgency in URGENCIES))
-            vendors = [one for one, some in zip(vendors, pipe.execute(), strict=True) if some]
-        if not vendors:
+        return self.due_vendors_in([self], vendors)
+
+    def due_vendors_in(
+        self, owners: Sequence[LaneQueues], vendors: Sequence[Vendor]
+    ) -> list[Vendor]:
+        """As `due_vendors`, of some shards on this server."""
+        ready = {
+            vendor: [own.keys.ready(vendor, urgency) for own in owners for urgency in URGENCIES]
+            for vendor in vendors
+        }
+        looks = [command("EXISTS", *names) for names in ready.values()]
+        some = read_all(self.redis, "".join(looks), len(looks)) if looks else []
+        filled = [vendor for vendor, count in zip(ready, some, strict=True) if count]
+        if not filled:
             return []
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for vendor in vendors:
-                for urgency in URGENCIES:
-                    pipe.zrange(self.keys.ready(vendor, urgency), 0, 0, withscores=True)
-            (seconds, micros), *firsts = pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        each = [
-            (vendor, first)
-            for vendor, first in zip((v for v in vendors for _ in URGENCIES), firsts, strict=True)
-        ]
-        return list(dict.fromkeys(vendor for vendor, first in each if first and first[0][1] <= now))
+        asked = [(vendor, name) for vendor in filled for name in ready[vendor]]
+        firsts = [command("ZRANGE", name, "0", "0", "WITHSCORES") for _, name in asked]
+        reply = read_all(self.redis, command("TIME") + "".join(firsts), 1 + len(firsts))
+        (seconds, micros), *found = reply
+        now = int(seconds) * 1000 + int(micros) // 1000
+        each = zip(asked, found, strict=True)
+        due = [vendor for (vendor, _), first in each if first and first_score(first) <= now]
+        return list(dict.fromkeys(due))
 
     def reap(self, *vendors: Vendor) -> int:
         """Returns the entries of dead senders to their queues; returns their number."""
@@ -513,6 +520,12 @@ class LaneQueues(LaneLoads):
         ]
         own += [keys.stream(LEDGER), keys.delayed, keys.timer_wake_up]
         return [*own, *commit.keys, *commit.taken]
+
+
+def put_all(pipe: Pipeline, puts: Sequence[tuple[LaneQueues, Iterable[NewBatch]]]) -> None:
+    """Inside the caller's MULTI: as `put` of the queues of some shards, each its own batches."""
+    for queues, batches in puts:
+        queues.put(pipe, batches)
 
 
 def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any) -> Taken:

@@ -8,9 +8,6 @@ from typing import Any
 
 from common.tokens import canonical
 
-#: Suffix of a vendor's name in `token_owners` for a VoIP token: it has one owner, too.
-VOIP = ":voip"
-
 
 @dataclass(frozen=True, slots=True)
 class Registration:
@@ -32,7 +29,12 @@ class Registration:
     @property
     def voip_key(self) -> tuple[str, str, str] | None:
         vendor, token = str(self.device["vendor"]), self.device.get("voip_token")
-        return (self.app, vendor + VOIP, canonical(vendor, token)) if token else None
+        return (self.app, vendor, canonical(vendor, token)) if token else None
+
+    @property
+    def token_keys(self) -> list[tuple[str, str, str]]:
+        """Both tokens, by one kind of key: a token has one owner, whichever it is registered as."""
+        return [key for key in (self.token_key, self.voip_key) if key is not None]
 
     @property
     def device_key(self) -> tuple[str, str, str]:

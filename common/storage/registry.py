@@ -7,14 +7,13 @@ locked in their order, so that replicas wait for each other and never deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
 from common.storage.bindings import LEFT, Binding, bound
-from common.storage.registrations import VOIP
 from common.storage.registrations import Leaving as Leaving
 from common.storage.registrations import Registration as Registration
 from common.tokens import canonical
@@ -132,8 +131,8 @@ _MOVE = text(
 _MOVE_VOIP = text(
     f"UPDATE devices d SET voip_token = NULL FROM token_owners o JOIN {_TOKENS} USING (app, "
     "vendor, token)"
-    f" WHERE d.app = o.app AND d.vendor = left(o.vendor, -{len(VOIP)}) AND d.voip_token = "
-    "o.token AND d.registered_ms <= o.at_ms"
+    " WHERE d.app = o.app AND d.vendor = o.vendor AND d.voip_token = o.token AND "
+    "d.registered_ms <= o.at_ms"
     " AND d.device_id <> ''"  # a mere token (direct_tokens.py) is nobody's
     ' AND (d."user" <> o."user" OR d.device_id <> o.device_id)'
     ' RETURNING d.app, d."user", d.device_id, d.vendor, d.business_id, d.token, d.state'
@@ -148,13 +147,8 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
     """
     if not registrations:
         return RegisteredDevice((), ())
-    tokens = _newest(registrations, lambda one: one.token_key) + _newest(
-        registrations, lambda one: one.voip_key
-    )
-    rows = [
-        (*key, one.device["user"], one.device["device_id"], one.ts_ms)
-        for key, one in sorted(tokens, key=lambda pair: pair[0])
-    ]
+    tokens = _newest(registrations, lambda one: one.token_keys)
+    rows = [(*key, one.device["user"], one.device["device_id"], one.ts_ms) for key, one in tokens]
     connection.execute(_OWN, _arrays(_OWNER, rows))
     named = _arrays(("app", "vendor", "token"), [key for key, _ in tokens])
     owned = owners(connection, [key for key, _ in tokens])
@@ -165,7 +159,7 @@ def register(connection: Connection, registrations: Sequence[Registration]) -> R
             _LEFT, _arrays(_SCOPE, [(*s, 0) for s in scopes])
         )
     }
-    devices = _newest(registrations, lambda one: one.device_key)
+    devices = _newest(registrations, lambda one: [one.device_key])
     rows_bound = [
         _bound(one, owned, max(left[scope] for scope in one.scopes)) for _, one in devices
     ]
@@ -246,14 +240,15 @@ _REPLACE = text(f"UPDATE devices SET token = :new{_MINE}")
 
 
 def _newest(
-    registrations: Sequence[Registration], key: Any
+    registrations: Sequence[Registration],
+    keys: Callable[[Registration], Sequence[tuple[str, str, str]]],
 ) -> list[tuple[tuple[str, str, str], Registration]]:
-    """The newest registration per key but None, in key order; the later of equal times."""
+    """The newest registration per key, in key order; the later of equal times."""
     found: dict[tuple[str, str, str], Registration] = {}
     for one in registrations:
-        name = key(one)
-        if name is not None and (name not in found or found[name].ts_ms <= one.ts_ms):
-            found[name] = one
+        for name in keys(one):
+            if name not in found or found[name].ts_ms <= one.ts_ms:
+                found[name] = one
     return sorted(found.items())
 
 

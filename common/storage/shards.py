@@ -137,6 +137,10 @@ class JointStreams(StreamStore):
         """The stream's name in each shard."""
         return [f"{number}|{stream}" for number in range(len(self._each))]
 
+    def names_of(self, streams: Iterable[str]) -> dict[str, str]:
+        """These streams' names in each shard, and which of them each is."""
+        return {name: stream for stream in streams for name in self.names(stream)}
+
     def _key(self, stream: str) -> str:
         number, _, name = stream.partition("|")
         return self._each[int(number)].stream(name)

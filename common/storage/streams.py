@@ -16,7 +16,7 @@ from common.storage.keys import Keys
 from common.storage.open_reads import OpenReads
 from common.storage.plain_reads import PlainReads, entries_of_one
 from common.storage.raw_pipe import command, read_all
-from common.storage.scripts import Call, script
+from common.storage.scripts import Call, run_all, script
 from common.values import Value
 
 GROUP = "pushfleet"
@@ -362,10 +362,9 @@ class StreamStore:
 
     def _lengths(self, streams: Sequence[str]) -> dict[str, int]:
         """Entries of each stream, taken or not. One round trip: as a rule there are none."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for stream in streams:
-                pipe.xlen(self._key(stream))
-            return dict(zip(streams, map(int, pipe.execute()), strict=True))
+        asked = [command("XLEN", self._key(stream)) for stream in streams]
+        found = read_all(self.redis, "".join(asked), len(asked)) if asked else []
+        return dict(zip(streams, map(int, found), strict=True))
 
     def any_filled(self, streams: Sequence[str]) -> bool:
         """True when one of them has an entry, taken or not. One command."""
@@ -411,7 +410,12 @@ class StreamStore:
 
     def forget_dead_readers(self, stream: str, idle_ms: int) -> None:
         """Deletes consumers without entries, silent for `idle_ms`: each process leaves one."""
-        self._forget(keys=[self._key(stream)], args=[GROUP, idle_ms])
+        self.forget_all_dead_readers([stream], idle_ms)
+
+    def forget_all_dead_readers(self, streams: Sequence[str], idle_ms: int) -> None:
+        """The same of several streams, in one round trip."""
+        calls = [(self._forget, [self._key(stream)], [GROUP, idle_ms]) for stream in streams]
+        run_all(self.redis, calls)
 
     def wake_up_is_ours(self, queue: str) -> bool:
         """True when no wake-up of this queue is pending; marks one, which the caller sends.

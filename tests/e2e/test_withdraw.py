@@ -8,6 +8,7 @@ import os
 import random
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -331,6 +332,69 @@ def test_a_voip_invitation_rings_over_voip_and_ends_as_a_quiet_alert(house: Hous
     assert shown[0]["body"]["android"]["ttl"] in ("60s", "59s", "58s")
 
 
+#: vendor: the wishes of an invitation or a message for it, what of a push must be the same in the
+#: one that takes it back, and its value.
+CHANNELS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any], Any]] = {
+    "apns": (
+        {"vendor": {"apns": {"category": "RING"}}},
+        lambda push: push["body"]["aps"]["category"],
+        "RING",
+    ),
+    "fcm": (
+        {"vendor": {"fcm": {"data_only": True}}, "vendor_raw": {"fcm_v1": {"channel_id": "calls"}}},
+        lambda push: (push["body"].get("notification"), push["body"]["data"]["channel_id"]),
+        (None, "calls"),
+    ),
+    "huawei": (
+        {"vendor_raw": {"huawei": {"message": {"android": {"channel_id": "no"}}}}}
+        | {"vendor": {"huawei": {"channel_id": "calls"}}},
+        lambda push: push["body"]["android"]["notification"]["channel_id"],
+        "no",
+    ),
+    "xiaomi": (
+        {"vendor": {"xiaomi": {"channel_id": "calls"}}},
+        lambda push: push["body"]["extra.channel_id"],
+        "calls",
+    ),
+    "oppo": (
+        {"vendor_raw": {"oppo": {"notification": {"channel_id": "calls"}}}},
+        lambda push: push["body"]["notification"]["channel_id"],
+        "calls",
+    ),
+    "vivo": (
+        {"vendor": {"vivo": {"category": "TODO"}}},
+        lambda push: push["body"]["category"],
+        "TODO",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ["a call", "a message"])
+def test_what_takes_a_push_back_has_the_wishes_of_its_sender_for_the_vendor(
+    house: House, what: str
+) -> None:
+    sent = {}
+    for vendor, (push, _, _) in CHANNELS.items():
+        a, b = house.people()
+        token = house.register(b, vendor=vendor)
+        if what == "a call":
+            data = call(a, [b], **push)
+            house.event("call.invited", data)
+            house.one(house.why(data["call_id"]))
+            house.event("call.ended", {"call_id": data["call_id"], "reason": "cancelled"})
+        else:
+            data = house.message(a, b, push=push)
+            house.send(data)
+            recall(house, data)
+        sent[vendor] = token
+    for vendor, token in sent.items():
+        _, place, value = CHANNELS[vendor]
+        first, later = got(house, token, 2, vendor)
+        assert [place(first), place(later)] == [value, value], vendor
+        if vendor != "fcm":  # the app draws it
+            assert PLACES[vendor](first) == PLACES[vendor](later), vendor
+
+
 def test_the_phone_that_answered_is_not_told_that_the_call_is_over(
     house: House, afterwards: Afterwards
 ) -> None:
@@ -490,6 +554,25 @@ def test_what_a_preset_made_silent_has_nothing_to_take_back(
         lambda: [len(house.pushes(token)) for token in tokens.values()] == [1, 1],
         "nobody saw what a preset had made silent: there is nothing to take back",
     )
+
+
+@pytest.mark.parametrize("by", ["the message", "its preset"])
+def test_a_silent_message_needs_no_words_whoever_made_it_silent(house: House, by: str) -> None:
+    a, b = house.people()
+    tokens = {one: house.register(b, one, one) for one in ("apns", "vivo")}
+    house.core.runtime.strategies.add(house.app, "wake", {"push_type": "silent"})
+    house.changed()
+    wish = {"push_type": "silent"} if by == "the message" else {"strategy_id": "wake"}
+    data = house.message(a, b, push={**wish, "data": {"ext": "x"}}, elements=[])
+    house.event("message.stored", data)
+    rows = house.why(data["message_id"], 2)["recipients"]
+    assert {row["vendor"]: row["decision"] for row in rows} == {
+        "apns": "accepted",
+        "vivo": "rejected",
+    }
+    (push,) = got(house, tokens["apns"], 1)
+    assert (push["push_type"], push["body"]["aps"]) == ("background", {"content-available": 1})
+    assert house.pushes(tokens["vivo"], "vivo") == []
 
 
 def _delay_s(rng: random.Random) -> float:

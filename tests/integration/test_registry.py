@@ -34,6 +34,8 @@ from workers.cli import run
 from workers.intake.event_types import TYPES
 from workers.intake.events import Event
 from workers.intake.state import StateKeeper
+from workers.vendors import VENDORS
+from workers.vendors.types import COMMON_OVERRIDES
 
 Told = tuple[str, int, dict[str, Any]]
 
@@ -529,6 +531,15 @@ PRESETS = {
     "a push type that is none": ({"push_type": "loud"}, 2),
     "a sound of a third kind": ({"sound": {"windows": "a"}}, 2),
     "a vendor without an object": ({"fcm": "im"}, 2),
+    "a vendor's name for what it knows by another": ({"fcm": {"channelId": "im"}}, 2),
+    "an override of another vendor": ({"vendor": {"meizu": {"channel_id": "im"}}}, 2),
+    "every vendor's": (
+        {
+            one: dict.fromkeys([*spec.overrides, *COMMON_OVERRIDES], "1")
+            for one, spec in VENDORS.items()
+        },
+        0,
+    ),
 }
 
 
@@ -544,6 +555,17 @@ def test_a_preset_is_checked_when_it_is_added(
     listed = json.loads(command("strategy", "list", app, "--json")[1])
     assert [row["preset"] for row in listed] == ([preset] if code == 0 else [])
     assert command("strategy", "remove", app, "one")[0] == (0 if code == 0 else 1)
+
+
+def test_an_unknown_override_of_a_preset_is_named_with_those_that_there_are(
+    command: Callable[..., tuple[int, str]], tmp_path: Any
+) -> None:
+    file = tmp_path / "preset.json"
+    file.write_text(json.dumps({"oppo": {"category": "IM", "chanelId": "im"}}))
+    code, said = command("strategy", "add", "any", "one", str(file))
+    assert (code, said.count("\n")) == (2, 1)
+    for part in ("oppo", "'chanelId'", "did you mean channel_id?", "notify_level"):
+        assert part in said
 
 
 def test_people_of_many_tenants_are_found_as_each_tenants_are(

@@ -1,15 +1,27 @@
-"""One timer for the shards of a server: none of them holds up another."""
+"""What upkeep does for all shards of a server: none of them holds up another, and many that have
+nothing to do ask no more often than one.
+"""
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from common.config import Settings
+from common.model import Urgency, Vendor
+from common.storage import keys
+from common.storage.lane_entries import NewBatch
 from tests.integration.conftest import opened
+from workers import shards
+from workers.maintenance import recalls
+from workers.maintenance.recalls import Recalls, ShardRecalls
+from workers.maintenance.reporter import Reporter
 from workers.maintenance.timer import LOOKS_S, ShardTimers, Timer
 from workers.runtime import Runtime
+from workers.shards import lanes_loads
 
 SHARDS = 4
 
@@ -61,3 +73,95 @@ def test_long_looks_share_a_turn_and_take_turns(
         turns.append(time.monotonic() - began)
     assert sorted(turns)[SHARDS] < 2 * LOOKS_S, "what is due waits for one look, not for all"
     assert set(looked) == set(range(SHARDS))
+
+
+def exchanges(runtime: Runtime, do: Callable[[], object]) -> int:
+    """How often the server is written to meanwhile."""
+
+    def reads() -> int:
+        told: Any = runtime.redis.info("stats")
+        return int(told["total_reads_processed"])
+
+    began, before = reads(), reads()
+    own = before - began
+    do()
+    return reads() - before - own
+
+
+def looks(runtime: Runtime) -> dict[str, Callable[[], object]]:
+    """What upkeep and idle workers ask again and again, by what it is about."""
+    many = len(runtime.shards) > 1
+    timer: Any = ShardTimers(runtime) if many else Timer(runtime)
+    reporter, recalled = Reporter(runtime), (ShardRecalls if many else Recalls)(runtime)
+
+    def look() -> None:
+        for one in timer._timers if many else [timer]:
+            one._next = 0.0
+        timer.turn()
+
+    return {
+        "timer": look,
+        "recalls": recalled.turn,
+        "streams": reporter.show_streams,
+        "queue wait": reporter.show_queue_wait,
+        "queue bytes": lambda: reporter.show_queue_bytes(()),
+        "dead readers": reporter.forget_readers,
+        "presence": lambda: shards.any_filled(runtime, keys.STAGE_STREAMS[keys.PRESENCE]),
+        "delivery": lambda: shards.due_vendors(runtime),
+    }
+
+
+def test_many_idle_shards_are_asked_as_often_as_one(runtime: Runtime, keyed: Settings) -> None:
+    with opened(replace(keyed, shards=1)) as single:
+        one, many = looks(single), looks(runtime)
+        for each in (one, many):  # groups are made, clocks noted
+            for look in each.values():
+                look()
+        for name in one:
+            asked = exchanges(single, one[name])
+            assert 0 < exchanges(runtime, many[name]) <= asked, name
+
+
+def test_what_waits_in_several_shards_is_told_of_all(runtime: Runtime) -> None:
+    now_ms = int(time.time() * 1000)
+    for number, one in enumerate(runtime.shards):
+        batch = NewBatch(f"a:apns:{number % 2}", Urgency.CHAT, b"x" * 10, 2, 2, now_ms + 60_000)
+        with runtime.redis.pipeline(transaction=True) as pipe:
+            one.lane_queues.put(pipe, [batch] * (number + 1))
+            one.streams.add(pipe, [(keys.presence(Urgency.CHAT), b"x")] * number)
+            pipe.zadd(one.keys.delayed, {b"x%d" % number: now_ms + 1_000 * number})
+            pipe.execute()
+    chats = keys.presence(Urgency.CHAT)
+    assert shards.backlog(runtime, [chats])[chats].unread == sum(range(SHARDS))
+    assert shards.any_filled(runtime, [chats])
+    assert shards.untaken_s(runtime, [chats])[chats] >= 0
+    assert shards.bytes_of_lanes(runtime) == {"a:apns:0": 40, "a:apns:1": 60}
+    assert shards.lanes_backlog(runtime)["send:apns:chat"].unread == 10
+    assert shards.lanes_untaken_s(runtime, lanes_loads(runtime)).keys() == {Vendor.APNS}
+    assert shards.due_vendors(runtime) == [Vendor.APNS]
+    assert shards.delayed_waiting(runtime) == (SHARDS, now_ms)
+
+
+def test_recalls_of_a_shard_that_fail_leave_the_others_theirs(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = list[int]()
+
+    def withdraw(one: Runtime, _fence: object) -> None:
+        served.append(one.number)
+        if one.number == 1:
+            raise OSError("its query is refused")
+
+    monkeypatch.setattr(recalls, "withdraw_due", withdraw)
+    for one in runtime.shards[:3]:
+        runtime.redis.zadd(one.keys.withdrawals, {b"0x": 1})
+    role = ShardRecalls(runtime)
+    with pytest.raises(OSError, match="refused"):
+        role.turn()
+    assert served == [0, 1, 2], "what is due, in each shard"
+    monkeypatch.setattr(recalls, "SHARDS_S", 0.0)
+    served.clear()
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            role.turn()
+    assert sorted(served) == [0, 1, 2], "one after the other where a turn has no more time"

@@ -67,12 +67,12 @@ TABLE: Final = r"""
       | "        and note.collapse_id == note.message_id\n" | ""
     a number that nobody saw is not given back | common/storage/lua/lane_commit.lua
       | integration/test_numbers.py integration/lanes/test_takeover.py
-      | "    uncount(key, mark[3], mark[4])\n" | ""
+      | "    uncount(mark[2], mark[3], mark[4], mark[5])\n" | ""
     two pages of a group make two pushes for one person | common/storage/fanouts.py
       | integration/test_members.py | "            pipe.sadd(key, *map(_digest, users))\n" | ""
     what is taken of a shard among others counts as the first one's | common/storage/joint_lanes.py
       | integration/shards/test_spread.py
-      | "            taken.shard = number\n        return found" | "        return found"
+      | "            taken.shard = number" | "            taken.shard = 0"
     one ledger writer for all shards reads the first one's stream only | common/storage/shards.py
       | integration/shards/test_spread.py
       | return [f"{number}|{stream}" for number in range(len(self._each))] | return [f"0|{stream}"]

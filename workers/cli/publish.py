@@ -220,11 +220,12 @@ def test_push(app_id: str, user: str, device: str | None, body: str) -> None:
             else _to_one(runtime, event, user, device)
         )
         trace = _follow(runtime, event["data"]["message_id"], app_id, user, expected)
+        left = _why_left(app_id, runtime.devices.listed(app_id, user))
     decisions = [one["decision"] for one in trace["recipients"]] if trace else []
     if "accepted" in decisions:
         print(f"accepted by {decisions.count('accepted')} of {len(decisions)}")
         return
-    raise CliError(_why_not(trace, decisions), exit_code=1)
+    raise CliError(_why_not(trace, decisions, left), exit_code=1)
 
 
 def test_event(app: str, user: str, body: str) -> dict[str, Any]:
@@ -267,18 +268,19 @@ def _to_all(runtime: Runtime, event: Mapping[str, Any], user: str) -> int:
 def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) -> int:
     """Past presence, straight to routing: no event can name one device of a person."""
     app = event["app"]
-    names = [
-        row["device_id"]
+    rows = [
+        row
         for row in runtime.devices.listed(app, user)
         if device in (row["device_id"], row["push_id"])
     ]
+    names = [row["device_id"] for row in rows]
     chosen = [
         one for one in runtime.devices.of_users(app, [user]).get(user, ()) if one.device_id in names
     ]
     if not chosen:
-        raise CliError(
-            f"no active device of that name; there are: pushfleet device list {app} USER",
-            exit_code=1,
+        raise NotThereError(
+            _why_left(app, rows)
+            or f"no device of that name; there are: pushfleet device list {app} USER"
         )
     now = now_ms()
     read = decoding.read_entry(
@@ -301,6 +303,36 @@ def _to_one(runtime: Runtime, event: Mapping[str, Any], user: str, device: str) 
     words = f"message {taken.message.message_id} for this device only, presence is not asked"
     _print_step(now, "", "routing", words)
     return 1
+
+
+#: What a device's state means for who sends to it, and what brings it back.
+LEFT_STATES = {
+    "retired": "retired on {since}: {reason}; it is sent to again once the app registers it anew, "
+    "or after pushfleet device restore {app} USER {device}",
+    "silenced": "silenced on {since}: {reason}; its vendor says that notifications are switched "
+    "off there, until the app registers it anew",
+    "unbound": "left on {since}: {reason}; only a new registration brings it back",
+    "moved": "without its token since {since}: {reason}; only a new registration brings it back",
+}
+#: Devices that are told of.
+LEFT_TOLD = 5
+
+
+def _why_left(app: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of a person's devices those that may not be sent to, and why; "" where there is none."""
+    found = [
+        f"{row['device_id']} ({row['vendor']}) is "
+        + LEFT_STATES[row["state"]].format(
+            since=at(row["state_ms"]),
+            reason=row["reason"] or "no reason is known",
+            app=app,
+            device=row["device_id"],
+        )
+        for row in rows
+        if row["state"] in LEFT_STATES
+    ]
+    more = [f"and {len(found) - LEFT_TOLD} more"] if len(found) > LEFT_TOLD else []
+    return "; ".join([*found[:LEFT_TOLD], *more])
 
 
 def _follow(
@@ -347,7 +379,8 @@ def _print_step(at_ms: int, device: str, stage_name: str, words: str) -> None:
     print(f"{at(at_ms)[11:23]}  {device:<16} {stage_name:<9} {words}", flush=True)
 
 
-def _why_not(trace: Mapping[str, Any] | None, decisions: Sequence[str | None]) -> str:
+def _why_not(trace: Mapping[str, Any] | None, decisions: Sequence[str | None], left: str) -> str:
+    """left: what is said of the person's devices that may not be sent to."""
     if trace is None:
         return (
             f"nothing was heard of it within {WAIT_S:g} s: is the fleet running? pushfleet doctor"
@@ -358,8 +391,12 @@ def _why_not(trace: Mapping[str, Any] | None, decisions: Sequence[str | None]) -
     found = sorted({decision for decision in decisions if decision})
     if found == ["no_device"]:
         return (
-            "no vendor took it: no_device: the core has published no device.registered of this "
-            "person (pushfleet device list APP USER)"
+            f"no vendor took it: no_device: {left}"
+            if left
+            else (
+                "no vendor took it: no_device: the core has published no device.registered of this "
+                "person (pushfleet device list APP USER)"
+            )
         )
     if found == ["no_credential"]:
         return (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -26,6 +28,8 @@ from workers.gateway.secrets import (
 from workers.routing.render import HiddenMode
 from workers.routing.texts import CatalogueError, read_catalogue
 from workers.runtime import Runtime
+from workers.vendors import VENDORS
+from workers.vendors.types import COMMON_OVERRIDES
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -318,6 +322,19 @@ def _wrong_with(preset: object) -> str | None:
             return f"{name!r} is none of its keys: {', '.join(Vendor)}, sound, push_type"
         elif not isinstance(value, dict):
             return f"{name} takes an object of overrides"
+        elif (wrong := _wrong_overrides(Vendor(name), value)) is not None:
+            return wrong
+    return None
+
+
+def _wrong_overrides(vendor: Vendor, given: Mapping[str, object]) -> str | None:
+    """The first name that no part of the fleet reads: it would be kept, and change nothing."""
+    known = sorted(VENDORS[vendor].overrides | COMMON_OVERRIDES)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            return f"{vendor} has no override {name!r}{hint}; it takes {', '.join(known)}"
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from common.storage.dead_letters import DeadLetter
-from workers.cli.errors import CliError, NotThereError
+from workers.cli.errors import NotThereError
 from workers.cli.opening import opened
 from workers.cli.printing import at, print_json
 from workers.intake.event_types import TYPES
@@ -55,19 +55,25 @@ def why(
         trace = decided_trace(
             runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user
         )
-        letters = [] if trace else letters_of(runtime, message_id, app_id)
+        letters = [] if trace else letters_of(runtime, message_id, app_id, event_id)
     if trace is None and not letters:
-        raise CliError(
-            f"nothing is known of {message_id}: not published, not read yet, or older than "
-            "the ledger keeps",
-            exit_code=1,
-        )
+        raise NotThereError(_nothing_known(message_id, event_id))
     if as_json:
         print_json(trace or _refused_trace(message_id, letters))
     else:
         print(as_words(trace) if trace else letters_as_words(message_id, letters))
     if user is not None and trace and _has_nothing_of(trace):
         raise NotThereError(f"{message_id} has nothing of {user}: no recipient, or not read yet")
+
+
+def _nothing_known(message_id: str, event_id: str | None) -> str:
+    causes = "not published, not read yet, or older than the ledger keeps"
+    if event_id is None:
+        return f"nothing is known of {message_id}: {causes}"
+    return (
+        f"nothing is known of event {event_id} of {message_id}: {causes}; "
+        f"without --event: what is known of {message_id}"
+    )
 
 
 def _has_nothing_of(trace: Mapping[str, Any]) -> bool:
@@ -97,31 +103,38 @@ def decided_trace(
         if (
             final
             or time.monotonic() >= until
-            or (trace is None and letters_of(runtime, message_id, app))
+            or (trace is None and letters_of(runtime, message_id, app, event_id))
         ):
             return trace
         time.sleep(LOOK_S)
 
 
-def letters_of(runtime: Runtime, message_id: str, app: str | None) -> list[dict[str, Any]]:
+def letters_of(
+    runtime: Runtime, message_id: str, app: str | None, event_id: str | None = None
+) -> list[dict[str, Any]]:
     """[{id, stage, reason, app, at_ms}] of the newest dead letters of this id.
 
-    The id is a message's, call's or event's. Where no event can be read in a letter, or its fields
-    are a cloud's own, any text of it counts.
+    The id is a message's, call's or event's. event_id: only those that name this event, too. Where
+    no event can be read in a letter, or its fields are a cloud's own, any text of it counts.
     """
-    names = {json.dumps(message_id).encode(), json.dumps(message_id, ensure_ascii=False).encode()}
+    wanted = [_spellings(one) for one in (message_id, event_id) if one is not None]
     found = []
     for letter in runtime.dead_letters.each(None, None, LETTERS_SEARCHED):
         of_app = app is None or letter.app in (None, app)
-        if of_app and any(name in letter.raw for name in names) and _may_be_of(letter, message_id):
+        named = of_app and all(any(name in letter.raw for name in names) for names in wanted)
+        if named and _may_be_of(letter, message_id, event_id):
             found.append(
                 {name: getattr(letter, name) for name in ("id", "stage", "reason", "app", "at_ms")}
             )
     return found
 
 
-def _may_be_of(letter: DeadLetter, message_id: str) -> bool:
-    """False where a native event can be read and the id is none of its own, but a tenant's, a
+def _spellings(name: str) -> set[bytes]:
+    return {json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()}
+
+
+def _may_be_of(letter: DeadLetter, message_id: str, event_id: str | None) -> bool:
+    """False where a native event can be read and an id is none of its own, but a tenant's, a
     person's or a wrong value's.
     """
     if letter.fields.get("d", "native") != "native":
@@ -136,7 +149,7 @@ def _may_be_of(letter: DeadLetter, message_id: str) -> bool:
     for holder in (event, event.get("data")):
         if isinstance(holder, dict):
             own += [holder.get("message_id"), holder.get("call_id")]
-    return message_id in own
+    return message_id in own and event_id in (None, event.get("id"))
 
 
 def _refused_trace(message_id: str, letters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

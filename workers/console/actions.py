@@ -123,8 +123,11 @@ class Actions:
         self._note(visitor, "test push", app, person_mark(app, user), message_id or "gone")
         if message_id is None:
             return _back("/people", "gone")
+        devices = self._ports.person(app, user)["devices"]
+        nobody = devices and not any(one["state"] == "active" for one in devices)
+        done = "done_push_nobody" if nobody else "done_push"
         return RedirectResponse(
-            f"/messages?{urlencode({'id': message_id, 'app': app, 'user': user, 'done': 'done_push'})}",  # noqa: E501
+            f"/messages?{urlencode({'id': message_id, 'app': app, 'user': user, 'done': done})}",
             303,
         )
 

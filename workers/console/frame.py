@@ -64,6 +64,7 @@ DONE: Final = frozenset(
         "done_device",
         "done_part",
         "done_push",
+        "done_push_nobody",
         "done_account",
         "gone",
         "not_replayable",

@@ -25,6 +25,7 @@ from common.storage.event_rows import Cursor
 from common.storage.lanes import LaneStates
 from common.storage.ledger_reads import LastHour, LedgerReader
 from common.storage.living import Heartbeats
+from common.storage.shards import JointStreams
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
 from common.storage.users import Users
@@ -54,6 +55,8 @@ class ConsoleStores(ServerStores, Protocol):
     def streams(self) -> StreamStore: ...
     @property
     def shards(self) -> Sequence[Shard]: ...
+    @property
+    def joint_streams(self) -> JointStreams | None: ...
     @property
     def reports(self) -> LedgerReader: ...
     @property

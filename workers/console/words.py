@@ -110,6 +110,9 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "restore": ("Restore", "恢复"),
     "device_active": ("active", "可用"),
     "device_retired": ("retired", "已停用"),
+    "device_silenced": ("notifications switched off", "通知已关闭"),
+    "device_unbound": ("logged out", "已登出"),
+    "device_moved": ("its token is another's", "令牌已属于其他用户或设备"),
     "foreground": ("foreground", "前台"),
     "background": ("background", "后台"),
     "colon": (": ", "："),
@@ -176,6 +179,11 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "done_push": (
         "The test push is on its way; load the page again to see what became of it.",
         "测试推送已发出，刷新页面可查看结果。",
+    ),
+    "done_push_nobody": (
+        "The test push is on its way, but none of this person's devices is sent to: People says "
+        "of each whether it is retired, logged out or another's, and why.",
+        "测试推送已发出，但该用户没有可推送的设备：用户页列出每台设备已停用、已登出或令牌已转移的原因。",
     ),
     "drop_sure": ("Drop {count} dead letters for ever?", "确定永久丢弃 {count} 条死信？"),
     "account_add": ("Add an account", "添加凭证"),
@@ -301,6 +309,7 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "vendors": ("Vendors", "厂商连接"),
     "receipts": ("Receipts", "回执"),
     "dead letters": ("Dead letters", "死信"),
+    "silent pushes": ("Silent pushes", "静默推送"),
     "doors": ("Doors", "接入服务"),
     "endpoints": ("Endpoints", "厂商地址"),
 }
@@ -370,7 +379,7 @@ DECISIONS: Final[Mapping[str, tuple[str, str]]] = {
     "online": ("the app was open", "应用在前台"),
     "online_elsewhere": ("a desktop was in use", "桌面端在线"),
     "sender": ("the sender's own device", "发送者自己的设备"),
-    "no_device": ("no device registered", "没有注册设备"),
+    "no_device": ("no device that is sent to", "没有可推送的设备"),
     "no_credential": ("no account with the vendor", "没有该厂商凭证"),
     "muted": ("muted by the person", "已设免打扰会话"),
     "dnd": ("do not disturb", "勿扰时段"),

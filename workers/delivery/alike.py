@@ -132,14 +132,15 @@ def _ready(one: AlikeRound, lane: Lane, ports: DeliveryPorts, began_ms: int) -> 
     return None if requests is None else ReadyRound(one, lane, requests, access, began_ms)
 
 
-def tried(one: AlikeRound, lane: Lane, ports: DeliveryPorts, turn: LaneTurn) -> Delivered | None:
-    """The round's result: `accepted`, and the outcomes of the other pushes.
+def tried(ready: ReadyRound | None, ports: DeliveryPorts, turn: LaneTurn) -> Delivered | None:
+    """The result of a round that is `prepared`: `accepted`, and the outcomes of the other pushes.
 
     None: nothing was sent; `generally` sends it.
     """
-    count = len(one.rows)
-    ready = prepared([(lane, one)], ports)[0] if turn.state is None else None
-    if ready is None or turn.pacer.part([1] * count) != (count, 0.0):
+    if ready is None:
+        return None
+    count, lane = len(ready.one.rows), ready.lane
+    if turn.pacer.part([1] * count) != (count, 0.0):
         return None
     if not ready.leaves(turn.lost, ports.now_ms()):
         return None

@@ -213,8 +213,9 @@ def _apns(one: Mapping[str, Any]) -> dict[str, Any]:
     apns: dict[str, Any] = {}
     if category := as_text(one.get("category")):
         apns["category"] = category
-    if one.get("mutable_content") is True:
-        apns["mutable_content"] = True
+    for flag in ("mutable_content", "content_available"):
+        if one.get(flag) is True:
+            apns[flag] = True
     if level := as_text(one.get("interruption_level")):
         apns["interruption_level"] = level
     return apns

@@ -131,6 +131,8 @@ def _push(
     aps = default.get("aps")
     if found.account.vendor == Vendor.APNS and isinstance(aps, Mapping):
         push["vendor_raw"] = {"apns": {"aps": fitting(_aps(aps, words is not None))}}
+        if aps.get("content-available") == 1:
+            push["vendor"]["apns"]["content_available"] = True
     if kind == "silent":
         return "message", {**push, "push_type": "silent"}
     return kind, push
@@ -258,21 +260,16 @@ def _payload(
         for name, ours in (("unread", "unread_count"), ("missed_calls", "missed_calls")):
             if isinstance(counts.get(name), int):
                 payload[ours] = counts[name]
-    if only_id or vendor != Vendor.FCM:
+    if vendor != Vendor.FCM:
         return payload
-    for name in (
-        "type",
-        "sender",
-        "sender_display_name",
-        "room_name",
-        "room_alias",
-        "membership",
-        "prio",
-    ):
-        if text := as_name(notification.get(name)):
-            payload[name] = text
+    payload["prio"] = "normal" if notification.get("prio") == "low" else "high"
     if isinstance(counts, Mapping) and isinstance(counts.get("unread"), int):
         payload["unread"] = counts["unread"]
+    if only_id:
+        return payload
+    for name in ("type", "sender", "sender_display_name", "room_name", "room_alias", "membership"):
+        if text := as_name(notification.get(name)):
+            payload[name] = text
     return payload | _flat(_content(notification), "content")
 
 

@@ -81,9 +81,7 @@ def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, A
 
 def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     kind, badge = as_text(given.get("type")), _badge(given)
-    payload = fitting(
-        {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
-    )
+    payload = _payload(given)
     if kind == "update_badge":
         return "badge", {"badge": badge}
     if kind == "clear":
@@ -96,6 +94,14 @@ def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     if as_text(given.get("sub_type")) == "calls" or found.voip:
         return "call", push
     return "message", push
+
+
+def _payload(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The app's keys. It reads `id_loaded` where the server writes `is_id_loaded`."""
+    payload = {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
+    if given.get("is_id_loaded") is True:
+        payload["id_loaded"] = True
+    return fitting(payload)
 
 
 def _badge(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +121,8 @@ def _display(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _manner(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
     apns: dict[str, Any] = {"mutable_content": True}
+    if given.get("cont_ava") in (True, 1) and kind == "message":
+        apns["content_available"] = True
     if category := as_text(given.get("category")):
         apns["category"] = category
     manner: dict[str, Any] = {"vendor": {"apns": apns, "fcm": {"data_only": True}}}

@@ -199,11 +199,13 @@ class LaneSender:
             started, next_s = self.start()
             if started:
                 listens = rest.listens and self.running.only_paced()
-                rest = _Rest(time.monotonic() + LINGER_S, listens=listens, sure=next_s == 0)
+                # a round that is followed tells its end, and that is the next look
+                look_s = LOOK_MAX_S if self.running.leads() else LOOK_S
+                rest = _Rest(time.monotonic() + LINGER_S, look_s, listens=listens, sure=next_s == 0)
                 if listens and next_s != 0:
                     self._sleep(next_s)
                 elif self._all_taken(next_s):
-                    self._woken.wait(min(LOOK_S, next_s or LOOK_S))
+                    self._woken.wait(min(look_s, next_s or look_s))
             elif not self._rests(rest, next_s, end, busy=busy):
                 return (
                     next_s is not None and next_s < SLICE_S

@@ -17,7 +17,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Urgency, Vendor
+from common.model import Decision, Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
@@ -38,7 +38,7 @@ from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
 from workers.intake.events import Event, SettingsUpdated, Stored
-from workers.intake.messages import PASSED_OVER
+from workers.intake.messages import PASSED_OVER, by_preset
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.consent import zone_named
 from workers.routing.fan_out import urgency_of
@@ -89,9 +89,13 @@ MEMBERS_GUESSED = 200
 ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 
 
-#: Yields a MarksAsked and is sent its answer, yields people and is sent those of them who are away
-#: with one device (Shortcut.look), yields the commit.
+#: Yields a MarksAsked and is sent its answer, yields its usual events and is sent those of them
+#: that need the general path, yields the commit of all others and a Counted.
 Steps: TypeAlias = Generator[Any, Any, None]
+
+
+#: (app, id) -> the preset of that name, None where there is none.
+PresetOf = Callable[[str, str], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class IntakePorts:
         None  # as `apps`, not from memory: asked before a tenant counts as unknown
     )
     replicas: Callable[[], int] = lambda: 1  # live processes of intake
+    preset_of: PresetOf = lambda _app, _name: None
 
 
 class IntakeHandler:
@@ -133,12 +138,15 @@ class IntakeHandler:
         ports, now = self._ports, now_ms()
         steps = self.steps(self.reads(entries, now), now)
         asked = next(steps)
-        people = steps.send(ports.marks.repeats(asked.events, asked.messages))
-        looked = ports.shortcut.look(people) if ports.shortcut is not None else {}
-        return cast(Commit, steps.send(looked))
+        usual = steps.send(ports.marks.repeats(asked.events, asked.messages))
+        onward, left = usual_commit(ports.shortcut, [usual])
+        commit, counted = steps.send(left[0])
+        return cast(Commit, onward + commit + Commit(after=[lambda: count_all([counted])]))
 
     def steps(self, reads: Sequence[Read], now: int) -> Steps:
-        """As `handle`; what it asks is answered by the caller, for several shards together."""
+        """As `handle`; what it asks is answered by the caller, for several shards together, who
+        also commits its usual events and counts.
+        """
         ports, found = self._ports, _sorted(reads)
         events = [(event.app, event.id, event.entry) for event in found.fresh]
         # with the times of messages: a read report beside them names one of them
@@ -154,29 +162,39 @@ class IntakeHandler:
         # nearly always all are usual
         plain = len(usual) == len(fresh) and not repeated and not refused
         beside = Beside() if plain else self._beside(found, (stored, direct, states), now)
-        messages, records, directed = beside.messages, beside.records, beside.directed
-        self.can_wait = _that_can_wait(messages) / max(len(fresh), 1)
+        self.can_wait = _that_can_wait(beside.messages) / max(len(fresh), 1)
         single = all(entry.deliveries == 1 for entry, _ in reads)
-        onward, looked = Commit(), (yield usual_pushes.people_of(usual))
-        if usual and shortcut is not None:
-            onward, left = shortcut.usual_commit(usual, single, looked)
-            more, records_left = _taken(left, now)
-            messages, records = [*messages, *more], [*records, *records_left]
+        queues = shortcut.queues if shortcut is not None else None
+        left = yield usual_pushes.UsualEvents(usual, single, queues)
+        usual_only = plain and not left
+        commit = Commit() if usual_only else self._commit(beside, left, shortcut, single, now)
+        yield commit, Counted(found, beside.ignored)
+
+    def _commit(
+        self,
+        beside: Beside,
+        left: Sequence[Event],
+        shortcut: Shortcut | None,
+        single: bool,
+        now: int,
+    ) -> Commit:
+        """What follows from all but usual events. left: those of them that go the general way."""
+        ports, directed = self._ports, beside.directed
+        more, records = _taken(left, ports.preset_of, now)
+        messages, onward = [*beside.messages, *more], Commit()
         if messages or directed.offline:
-            onward += self._onward(shortcut, messages, directed.offline, single)
+            onward = self._onward(shortcut, messages, directed.offline, single)
         if beside.later:
             ports.state.apply(beside.later, beside.ignore)
         # The waits come first: what is decided on the way ends its own. So do the events: in the
         # ledger's writer each waits for an outcome behind it.
-        yield (
+        tells = directed.taken or directed.decisions
+        return (
             Commit(
-                extra=[lambda pipe: ports.directly.tell(pipe, directed)]
-                if directed.taken or directed.decisions
-                else (),
-                rows=records,
+                extra=[lambda pipe: ports.directly.tell(pipe, directed)] if tells else (),
+                rows=[*beside.records, *records],
             )
             + onward
-            + Commit(after=[lambda: found.count(beside.ignored)])
         )
 
     def _beside(
@@ -184,7 +202,7 @@ class IntakeHandler:
     ) -> Beside:
         """What follows from all but usual events; states are applied. parts: as `_apart` has."""
         ports, (stored, direct, states) = self._ports, parts
-        beside = Beside(*_taken(stored, now))
+        beside = Beside(*_taken(stored, ports.preset_of, now))
         beside.directed, records = self._directed(direct, found.repeated, now)
         beside.records += records
         later = behind(found.fresh, states)
@@ -349,6 +367,13 @@ class Sorted:
             for event, repeat in zip(events, repeats, strict=True):
                 (self.repeated if repeat else self.fresh).append(event)
 
+    def add(self, other: Sorted) -> None:
+        self.fresh += other.fresh
+        self.repeated += other.repeated
+        self.refused += other.refused
+        self.odd += other.odd
+        self.read += other.read
+
     def count(self, ignored: Mapping[str, str]) -> None:
         """ignored: why an event changed nothing, by its entry."""
         for refused in self.refused:
@@ -382,6 +407,34 @@ class Sorted:
             ):
                 if part:
                     metrics.EVENTS.labels(kind, result).inc(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A read of one shard, and why events of it changed nothing, by their entries."""
+
+    found: Sorted
+    ignored: Mapping[str, str]
+
+
+def count_all(reads: Sequence[Counted]) -> None:
+    """Counts what was read in some shards, once it is written."""
+    joint = Sorted()
+    for one in reads:
+        if one.ignored:  # an entry may have events of several shards
+            one.found.count(one.ignored)
+        else:
+            joint.add(one.found)
+    joint.count({})
+
+
+def usual_commit(
+    shortcut: Shortcut | None, parts: Sequence[usual_pushes.UsualEvents]
+) -> tuple[Commit, Sequence[Sequence[Event]]]:
+    """The commit of usual events, and of each part those that need the general path."""
+    if shortcut is None or not any(part.events for part in parts):
+        return Commit(), [part.events for part in parts]
+    return shortcut.usual_commit(parts)
 
 
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
@@ -493,6 +546,8 @@ class IntakeLoop:
     #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
     reads = 1
+    #: Turns left to what comes next beyond FLOW_TURNS.
+    more_turns = 0.0
 
     def __init__(
         self,
@@ -585,7 +640,8 @@ class IntakeLoop:
         seconds = now - began
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
-            one_s = min(FLOW_TURNS * seconds, FLOW_REST_S_MAX)
+            turns = FLOW_TURNS + self.more_turns
+            one_s = min(turns * seconds, FLOW_REST_S_MAX)
             rest_s = max(rest_s, min(self._replicas * one_s, FLOW_REST_S_ALL))
         if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)
@@ -607,13 +663,17 @@ def _ignored(reason: str) -> None:
     metrics.IGNORED.labels(reason).inc()
 
 
-def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record]]:
+def _taken(
+    batch: Sequence[Event], preset_of: PresetOf, now: int
+) -> tuple[list[Message], list[Record]]:
     """Messages that travel on, and one ledger record for each event."""
     messages: list[Message] = []
     records: list[Record] = []
     for event in batch:
         taken = take(event, now)
         message = taken.message
+        if taken.decision is Decision.NO_TEXT and (name := message.push.strategy_id):
+            taken = by_preset(taken, preset_of(event.app, name), now)
         for wish in taken.ignored:
             _ignored(wish)
             records.append(_passed_over(message, wish, now))

@@ -15,7 +15,15 @@ from common.storage.keys import LEDGER
 from common.storage.marks import MarksAsked
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry
-from workers.handlers.intake import READ_BYTES, IntakeHandler, IntakeLoop, IntakePorts
+from workers.handlers.intake import (
+    READ_BYTES,
+    Counted,
+    IntakeHandler,
+    IntakeLoop,
+    IntakePorts,
+    count_all,
+    usual_commit,
+)
 from workers.intake import decoding
 from workers.intake.calls import Read
 from workers.intake.event_types import TYPES, effect_of
@@ -90,6 +98,9 @@ class Turns:
 FILLED: Final = 4
 READS_MAX: Final = 4
 JOINT_READ_BYTES: Final = 2 * READ_BYTES
+#: Shards for which intake leaves one more turn to what comes next: a small read costs the more, and
+#: its rounds do, the more shards it has something for.
+SHARDS_A_TURN: Final = 4
 
 
 class JointIntakeLoop(IntakeLoop):
@@ -101,6 +112,7 @@ class JointIntakeLoop(IntakeLoop):
         """ports: of each shard."""
         super().__init__(streams, ports[0], handler=JointIntake(ports))
         self.reads = min(max(len(ports) // FILLED, 1), READS_MAX)
+        self.more_turns = len(ports) / SHARDS_A_TURN
         self._bound()
 
 
@@ -122,24 +134,31 @@ class JointIntake:
     def handle(self, entries: Sequence[Entry]) -> Commit:
         now = now_ms()
         commits, told = dict[int, Commit](), list[_Told]()
+        usual, counted = Commit(), list[Counted]()
         for parts in self._by_shard(self._each[0].reads(entries, now)):
-            for number, commit in self._worked(parts, now).items():
+            onward, each = self._worked(parts, now)
+            usual += onward
+            for number, (commit, one) in each.items():
                 commits[number] = commits[number] + commit if number in commits else commit
-            each = [(len(part), self._each[number]) for number, part in parts.items()]
-            told += [(count, one.can_wait, one.per_entry) for count, one in each]
+                counted.append(one)
+            handlers = [(len(part), self._each[number]) for number, part in parts.items()]
+            told += [(count, one.can_wait, one.per_entry) for count, one in handlers]
         total = sum(count for count, *_ in told)
         self.can_wait = sum(count * can_wait for count, can_wait, _ in told) / max(total, 1)
         self.per_entry = sum(count * per_entry for count, _, per_entry in told) / len(entries)
-        return self._joint(commits)
+        return self._joint(commits, usual + Commit(after=[lambda: count_all(counted)]))
 
-    def _worked(self, parts: Mapping[int, Sequence[Read]], now: int) -> dict[int, Commit]:
+    def _worked(
+        self, parts: Mapping[int, Sequence[Read]], now: int
+    ) -> tuple[Commit, Mapping[int, tuple[Commit, Counted]]]:
+        """The commit of the usual events of all shards, and by shard that of the others."""
         steps = {number: self._each[number].steps(part, now) for number, part in parts.items()}
         asked: list[MarksAsked] = [next(one) for one in steps.values()]
         told = self._ports[0].marks.repeats_in(asked)
-        people = [one.send(mine) for one, mine in zip(steps.values(), told, strict=True)]
-        shortcut = self._ports[0].shortcut
-        looked = shortcut.look([who for own in people for who in own]) if shortcut else {}
-        return {number: one.send(looked) for number, one in steps.items()}
+        usual = [one.send(mine) for one, mine in zip(steps.values(), told, strict=True)]
+        onward, left = usual_commit(self._ports[0].shortcut, usual)
+        each = zip(steps.items(), left, strict=True)
+        return onward, {number: one.send(mine) for (number, one), mine in each}
 
     def _by_shard(self, reads: Sequence[Read]) -> list[dict[int, list[Read]]]:
         """In turns. Of a packed entry each shard has its own lines."""
@@ -161,24 +180,26 @@ class JointIntake:
                     part.append((entry, [one]))
         return found
 
-    def _joint(self, commits: Mapping[int, Commit]) -> Commit:
+    def _joint(self, commits: Mapping[int, Commit], usual: Commit) -> Commit:
         """One commit. Its records lie in one shard, each time another: one writer reads those of a
         server.
         """
         ledger = self._ports[next(iter(commits), 0)].streams
-        rows = [row for commit in commits.values() for row in commit.rows]
+        every = [*commits.values(), usual]
+        rows = [row for commit in every for row in commit.rows]
         whole: list[Callable[[Pipeline], object]] = [
             self._of_shard(number, commit)
             for number, commit in commits.items()
             if commit.forward or commit.deferred or commit.extra
         ]
+        whole += usual.extra
         if rows:
             blobs = [(LEDGER, blob) for blob in packed_records(rows)]
             whole.append(lambda pipe: ledger.add(pipe, blobs))
         return Commit(
             extra=whole,
-            wake=frozenset(wake for commit in commits.values() for wake in commit.wake),
-            after=[do for commit in commits.values() for do in commit.after],
+            wake=frozenset(wake for commit in every for wake in commit.wake),
+            after=[do for commit in every for do in commit.after],
         )
 
     def _of_shard(self, number: int, commit: Commit) -> Callable[[Pipeline], object]:
@@ -201,4 +222,4 @@ class JointIntake:
     def on_leave(self, entry: Entry, reason: str | None) -> Commit:
         """In all shards, as nobody knows which have its events."""
         commits = {number: one.on_leave(entry, reason) for number, one in enumerate(self._each)}
-        return self._joint(commits)
+        return self._joint(commits, Commit())

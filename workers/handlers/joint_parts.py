@@ -82,7 +82,9 @@ class Member(Protocol):
     @property
     def done(self) -> Delivered: ...
 
-    def ending(self, rounds: LaneRounds) -> Ending: ...
+    def ending(self, rounds: LaneRounds, now: int) -> Ending:
+        """now: when its usual pushes are decided, ms: that of all members."""
+        ...
 
     def alone(self, rounds: LaneRounds) -> Delivered:
         """Sends the rest of the round without the others, and writes it."""
@@ -127,7 +129,8 @@ class GeneralPart:
     def ends(self, each: Sequence[RoundEnd]) -> Sequence[RoundEnd]:
         return each
 
-    def ending(self, rounds: LaneRounds) -> Ending:
+    def ending(self, rounds: LaneRounds, now: int) -> Ending:
+        del now
         return rounds.ending(self.open, self.ready.done)
 
     def alone(self, rounds: LaneRounds) -> Delivered:
@@ -170,8 +173,9 @@ class AlikePart:
     def ends(self, each: Sequence[RoundEnd]) -> Sequence[RoundEnd]:
         return each
 
-    def ending(self, rounds: LaneRounds) -> Ending:
-        return rounds.ending_alike(self.open, self.ready.one, self.wanted.entries, self.done)
+    def ending(self, rounds: LaneRounds, now: int) -> Ending:
+        one, entries = self.ready.one, self.wanted.entries
+        return rounds.ending_alike(self.open, one, entries, self.done, now)
 
     def alone(self, rounds: LaneRounds) -> Delivered:
         wanted = self.wanted

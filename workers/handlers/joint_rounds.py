@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
 from redis.exceptions import RedisError
 
+from common.clock import now_ms
 from common.contracts import Device, Notification
 from common.model import Urgency, Vendor
 from common.storage.joint_lanes import JointLanes
@@ -130,8 +131,7 @@ class JointRounds:
             raise TypeError("rounds go together over our own HTTP/2 only")
         good = list[tuple[str, int, int]]()
         watched = {one.lane.id for one in wanted if one.taken.watched}
-        shards = {one.taken.shard for one in wanted}
-        ports = {number: self._watched(number, vendor, good, watched) for number in shards}
+        ports = _WatchedPorts(lambda shard: self._watched(shard, vendor, good, watched))
         parts = self._parts(wanted, ports)
         quiet = [part for part in parts if not part.costs]
         flight, going, over = self._begun(
@@ -168,7 +168,8 @@ class JointRounds:
                 packed.append((one, read))
         parts, lanes = list[Part](), _by_lane(packed)
         units = [(those[0][0].lane, _as_one([read for _, read in those])) for those in lanes]
-        for those, ready in zip(lanes, self._prepared_alike(units, ports), strict=True):
+        shards = {one.taken.shard for one, _ in packed}
+        for those, ready in zip(lanes, self._prepared_alike(units, shards, ports), strict=True):
             if ready is None:
                 others += those
             else:
@@ -195,15 +196,19 @@ class JointRounds:
         ]
         return each[0] if len(each) == 1 else SpreadPart(each, ready)
 
-    @staticmethod
     def _prepared_alike(
-        rounds: Sequence[tuple[Lane, alike.AlikeRound]], ports: ShardPorts
+        self,
+        rounds: Sequence[tuple[Lane, alike.AlikeRound]],
+        shards: Collection[int],
+        ports: ShardPorts,
     ) -> Sequence[alike.ReadyRound | None]:
+        """shards: those of the rounds."""
         if not rounds:
             return ()
-        first, *others = ports.values()
-        if others:
-            first = dataclasses.replace(first, rows=_JointRows(ports))
+        first, vendor = ports[min(shards)], rounds[0][0].vendor
+        if len(shards) > 1:
+            rows = {number: self._shards[number].ports(vendor).rows for number in shards}
+            first = dataclasses.replace(first, rows=_JointRows(rows))
         try:
             return alike.prepared(rounds, first)
         except store_unavailable():
@@ -353,12 +358,12 @@ class JointRounds:
         """Writes the parts, then marks them as ended."""
         if not parts:
             return
-        endings, fit, ends = list[Ending](), list[Member](), list[RoundEnd]()
+        endings, fit, ends, now = list[Ending](), list[Member](), list[RoundEnd](), now_ms()
         for part in parts:
             own = list[Ending]()
             for one in part.members:
                 try:
-                    own.append(one.ending(self._rounds_of(one.wanted)))
+                    own.append(one.ending(self._rounds_of(one.wanted), now))
                     fit.append(one)
                 except Exception as error:  # noqa: BLE001 - as in _prepared
                     self._broke(one.wanted, error)
@@ -406,13 +411,24 @@ def _as_one(parts: Sequence[alike.AlikeRound]) -> alike.AlikeRound:
     return parts[0] if len(parts) == 1 else alike.joined_round(parts)
 
 
+class _WatchedPorts(dict[int, DeliveryPorts]):
+    """By shard its ports, made for those that are asked for: of a usual round one shard's are."""
+
+    def __init__(self, make: Callable[[int], DeliveryPorts]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, shard: int) -> DeliveryPorts:
+        made = self[shard] = self._make(shard)
+        return made
+
+
 class _JointRows:
     """The port of usual pushes' numbers over those of several shards, asked together."""
 
-    def __init__(self, ports: ShardPorts) -> None:
-        self._each = {
-            number: one.rows for number, one in ports.items() if isinstance(one.rows, ClaimedRows)
-        }
+    def __init__(self, rows: Mapping[int, object]) -> None:
+        """rows: the port of each shard."""
+        self._each = {number: one for number, one in rows.items() if isinstance(one, ClaimedRows)}
 
     def take(self, rounds: Sequence[tuple[Lane, alike.AlikeRound]]) -> list[Numbers | None]:
         each = [(lane, part) for lane, one in rounds for part in one.parts or (one,)]

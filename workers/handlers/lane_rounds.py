@@ -83,16 +83,19 @@ class LaneRounds:
         lane: Lane,
         most: int,
         lost: Collection[str] = (),
+        reached: Callable[[bool], bool] = lambda _whole: True,
     ) -> Delivered:
         """Sends one round: at most `most` pushes, as many as the lane's rate has leased.
 
         The rest stays in its entry. lost: names of entries that another sender claims meanwhile;
-        their unsent pushes are that sender's.
+        their unsent pushes are that sender's. reached: as RunningRounds has it.
         """
         packed = alike_rounds.read(taken, entries, lane, most)
         if packed is not None:
-            return self._send_alike(packed, taken, entries, lane, lost)
+            return self._send_alike(packed, taken, entries, lane, lost, reached)
         one = self.open(taken, entries, lane, most)
+        if not reached(False):
+            return self._left(one)
         turn = LaneTurn(one.state, one.pace, lost, self._waits_for_newest(lane, one.state))
         deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
         return self._ended(one, deliver(one.chosen, lane, self.ports(lane.vendor), turn))
@@ -104,15 +107,20 @@ class LaneRounds:
         entries: Sequence[LaneEntry],
         lane: Lane,
         lost: Collection[str],
+        reached: Callable[[bool], bool],
     ) -> Delivered:
         """As `send`, of batches of usual pushes as they were packed."""
         one = self.paced(taken, lane)
         turn, ports = LaneTurn(None, one.pace, lost), self.ports(lane.vendor)
-        done = alike.tried(packed, lane, ports, turn)
+        (ready,) = alike.prepared([(lane, packed)], ports)
+        if not reached(ready is not None):
+            one.open_ = opened(taken, entries)
+            return self._left(one, packed.numbers or ())
+        done = alike.tried(ready, ports, turn)
         if done is None:
             return self.send_generally(one, packed, entries, lost)
         self._trying.pop(lane.id, None)
-        self.write_ending(self.ending_alike(one, packed, entries, done))
+        self.write_ending(self.ending_alike(one, packed, entries, done, now_ms()))
         if done.whole and taken.watched:
             with suppressed():
                 ports.breaker.report(lane, RoundReport(done.accepted))
@@ -131,6 +139,18 @@ class LaneRounds:
         turn = LaneTurn(None, one.pace, lost)
         ports = self.ports(one.lane.vendor)
         return self._ended(one, alike.generally(packed, one.chosen, one.lane, ports, turn))
+
+    def _left(self, one: OpenRound, numbers: Sequence[tuple[int, str]] = ()) -> Delivered:
+        """A round that is not sent now: its entries go back to their places.
+
+        numbers: as AlikeRound has them; they are given back.
+        """
+        works = [work for entry in one.open_ for work in entry.works]
+        for work, (_, counted) in zip(works, numbers, strict=False):
+            work.counted, work.leased = counted, True
+        one.chosen, done = works, Delivered(left=works)
+        self.write_ending(self.ending(one, done))
+        return done
 
     def _ended(self, one: OpenRound, done: Delivered) -> Delivered:
         """The round is written and counted."""
@@ -222,13 +242,14 @@ class LaneRounds:
         packed: alike.AlikeRound,
         entries: Sequence[LaneEntry],
         done: Delivered,
+        now: int,
     ) -> Ending:
-        """The same of batches of usual pushes as they were packed."""
+        """The same of batches of usual pushes as they were packed, decided at `now`, ms."""
         if not done.whole:
             one.open_ = others_of(packed, entries, one.taken.urgency)
             one.chosen = list(packed.others)
             return self.ending(one, done, packed)
-        lane, now, keys, unused = one.lane, now_ms(), self._runtime.keys, self._unused(one)
+        lane, keys, unused = one.lane, self._runtime.keys, self._unused(one)
 
         def commit_of(mine: Sequence[HeldEntry], lost: set[str]) -> LaneCommit:
             ended = [held.entry for held in mine]

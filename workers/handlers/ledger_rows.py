@@ -13,6 +13,7 @@ from workers.delivery import settle as settling
 from workers.delivery.work import PendingPush
 from workers.presence import offline_recipients as presence
 from workers.routing import fan_out as routing
+from workers.routing.wordless import shared_wishes
 
 #: Pushes about a push: they have no row of their own but a step in the first one's (contract §7).
 FOLLOW_UP_KINDS = frozenset({Kind.RECALL, Kind.CALL_CANCEL})
@@ -217,9 +218,10 @@ def _screen(message: Message) -> str:
     push = message.push
     if push is PLAIN:
         return ""
-    shared: dict[str, str | None] = {
+    shared: dict[str, Any] = {
         "collapse_key": push.collapse_key,
         "strategy_id": push.strategy_id,
+        **shared_wishes(push),
     }
     shared["push_type"] = push.push_type if push.push_type != PushType.ALERT else None
     if message.kind == Kind.BADGE:  # an alert to Apple, but nobody sees anything

@@ -18,7 +18,7 @@ from common.storage.lane_entries import LaneEntry, Taken
 from common.storage.lanes import FLOWING
 from common.storage.redis import best_effort
 from common.storage.streams import DELIVERIES_MAX
-from common.storage.unavailable import store_unavailable
+from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.app import DELIVERY
 from workers.delivery.lane import Lane
 from workers.delivery.results import Delivered
@@ -80,6 +80,7 @@ class RoundThreads:
                 self.joins
                 and lane is not None
                 and not running.silent
+                and running.leader is None
                 and self._joint.may_join(lane, running.taken)
             ):
                 running.together = True
@@ -238,13 +239,33 @@ class RoundThreads:
                 taken, entries, Vendor(vendor), business_id
             )
             return
-        done = self.rounds_of(taken).send(taken, entries, lane, running.most, running.lost)
+        done = self.rounds_of(taken).send(
+            taken,
+            entries,
+            lane,
+            running.most,
+            running.lost,
+            lambda whole: self._running.reached(running, whole=whole and len(self._rounds) == 1),
+        )
         self._running.learn(taken.lane, done)
+        if running.whole:  # else nothing is prepared behind it
+            running.clean = done.whole or self._leaves_nothing(taken, done)
         # a lane whose time is set already is looked at then: what stays goes with its next entries
         news = done.stays and self._lanes.wake_at([self._rest_due(taken, done)])
         running.quiet = taken.paced and taken.what == "go" and not news
         if taken.what == "probe" and self._runtime.lane_states.peek(taken.lane).state == FLOWING:
             self._lanes.wake_now(taken.lane)  # all that waits behind it
+
+    def _leaves_nothing(self, taken: Taken, done: Delivered) -> bool:
+        """True when what follows in the lane may go: nothing of this round waits in the queue, and
+        the vendor's answers have not stopped the lane.
+        """
+        if done.stays or taken.lane in self._running.silent:
+            return False
+        state = ""
+        with if_store_answers():
+            state = self._runtime.lane_states.peek(taken.lane).state
+        return state == FLOWING
 
     @staticmethod
     def _rest_due(taken: Taken, done: Delivered) -> tuple[Place, int]:
@@ -268,6 +289,7 @@ class RoundThreads:
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
         running.quiet = False  # each of them was told alone: the lane is looked at again
+        running.clean = False
 
     def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
         log.error(

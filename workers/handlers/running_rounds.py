@@ -35,6 +35,11 @@ OTHERS_SHARE: Final = 0.6
 LANE_SHARE: Final = 0.8
 #: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
+#: Longest wait of a round that is prepared behind another one, seconds: what was recalled or read
+#: meanwhile is unknown to it. After a longer one no round is prepared so for AHEAD_AGAIN_S.
+AHEAD_S, AHEAD_AGAIN_S = 0.25, 5.0
+#: Seconds that a round waits for its lane's rate at least, for its end not to be near.
+LASTS_S: Final = 0.1
 #: Entries are kept for their sender so often, three times within their lease.
 RENEW_S: Final = 4.0
 
@@ -46,8 +51,13 @@ class RunningRound:
     """One running round. most: pushes it may have on the wire.
 
     paced: it sends at its lane's rate; the next round may begin before its last answer, and still
-    follows it. together: with rounds of other lanes. quiet: its end makes no lane ready. lost:
-    names of entries that another sender has claimed.
+    follows it. lasts: it waits for its lane's rate all the same. together: with rounds of other
+    lanes. quiet: its end makes no lane ready. lost: names of entries that another sender has
+    claimed.
+    leader: the round of the same lane that was at work when this one began; this one is prepared
+    meanwhile, and sent when that one is written. whole: it is ready for its send and leaves nothing
+    of its entries out, so its lane's next round may be prepared. over: it is written, or broke.
+    clean: once it is over, nothing of it has to go before what follows.
     """
 
     taken: Taken
@@ -55,10 +65,23 @@ class RunningRound:
     most: int
     silent: bool = False
     paced: bool = False
+    lasts: bool = False
     together: bool = False
     quiet: bool = False
     lost: set[str] = field(default_factory=set)
     renewed: float = field(default_factory=time.monotonic)
+    leader: RunningRound | None = None
+    whole: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
+    clean: bool = False
+
+    @property
+    def on_wire(self) -> int:
+        """Pushes that it may have on the wire beside those of its leader, whose place it takes."""
+        leader = self.leader
+        if leader is None or leader.over.is_set():
+            return self.most
+        return max(self.most - leader.most, 0)
 
 
 def shared_out(room: int, wanted: Sequence[int]) -> list[int]:
@@ -72,6 +95,15 @@ def shared_out(room: int, wanted: Sequence[int]) -> list[int]:
         left -= shares[number]
     more = left // len(wanted) if wanted else 0
     return [share + more for share in shares]
+
+
+def seconds_at_rate(taken: Taken, most: int) -> float:
+    """For how long the rate holds up a round of so many pushes: what its lane may not send at once.
+
+    Entries go whole, so one that does not fit beside the others leaves a round short of a second.
+    """
+    cost = min(taken.tokens, most)
+    return 0.0 if taken.terms.gone else (cost - taken.burst) / taken.terms.rate_per_s
 
 
 class RunningRounds:
@@ -88,6 +120,7 @@ class RunningRounds:
         self._lock = threading.Lock()
         self._running: dict[str, RunningRound] = {}  # by the take's word
         self._keeper: threading.Thread | None = None
+        self._ahead_from = 0.0  # until then no round is prepared behind another one
 
     def own(self) -> list[RunningRound]:
         with self._lock:
@@ -112,10 +145,14 @@ class RunningRounds:
                 return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
-        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced)
+        lasts = taken.paced or seconds_at_rate(taken, most) > LASTS_S
+        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced, lasts)
+        leader = self._leader()
+        if leader is not None and place_of(leader.taken) == place_of(taken):
+            running.leader = leader
         with self._lock:
             self._running[taken.word] = running
-            if self._keeper is None:
+            if self._keeper is None or not self._keeper.is_alive():
                 self._keeper = threading.Thread(
                     target=self._renew, name=f"leases-{self._vendor}", daemon=True
                 )
@@ -124,23 +161,60 @@ class RunningRounds:
 
     def forget(self, words: Sequence[str]) -> None:
         with self._lock:
+            for word in words:
+                if word in self._running:  # before it is forgotten: else nobody's room is taken
+                    self._running[word].over.set()
             over = [self._running.pop(word, None) for word in words]
+            leaders = {id(one.leader) for one in self._running.values() if one.leader is not None}
         if not all(one is None or one.quiet for one in over):
             self.changed.set()
-        self.ended.set()
+        if not leaders or {*map(id, over)} != leaders:  # else the next look is when that one leaves
+            self.ended.set()
+
+    def reached(self, one: RunningRound, *, whole: bool) -> bool:
+        """Its send is next; waits for the round before it. False: it would overtake what is left of
+        that one, or has waited for too long. whole: as of RunningRound.
+        """
+        leader, began = one.leader, time.monotonic()
+        if leader is not None:
+            leader.over.wait()
+            if not leader.clean:
+                return False
+            if (now := time.monotonic()) - began > AHEAD_S:
+                self._ahead_from = now + AHEAD_AGAIN_S
+                return False
+            one.leader = None  # else each would keep all those before it
+        if began < self._ahead_from:
+            return True
+        if whole and one.taken.left >= len(one.entries):  # else it would take few
+            one.whole = True
+            self.ended.set()
+        return True
+
+    def _leader(self) -> RunningRound | None:
+        """The round behind which its lane's next one may be prepared: the only one at work. Beside
+        others the lane waits until this one is over, and they share the room that it leaves.
+        """
+        running = self.own()
+        only = running[0] if len(running) == 1 else None
+        return only if only is not None and only.whole and not only.lasts else None
+
+    def leads(self) -> bool:
+        """True while a round is prepared behind another one."""
+        return any(one.leader is not None for one in self.own())
 
     def busy(self) -> bool:
         """True when a running round will end soon; rounds of slow lanes do not count."""
         return any(not one.silent for one in self.own())
 
     def only_paced(self) -> bool:
-        """True while all that runs is at its lane's rate, for about a second a round.
+        """True while all that runs waits for its lane's rate, for up to a second a round.
 
         What comes beside wakes this worker by the broker: looks for it would be dozens of commands
         a second.
         """
         heard = [one for one in self.own() if not one.silent]
-        return bool(heard) and all(one.paced for one in heard)
+        return bool(heard) and all(one.lasts for one in heard)
 
     def any_paced(self) -> bool:
         """True while a lane at its rate may begin one more round beside the one at work."""
@@ -162,15 +236,16 @@ class RunningRounds:
         """Lanes that this process takes no more of now: later entries must not overtake. One lane
         in many shards is one: what comes meanwhile goes in one round.
         """
-        running = self.own()
+        running, leader = self.own(), self._leader()
         count = Counter(place_of(one.taken) for one in running)
         full = {place[:2] for place, number in count.items() if number >= PACED_MAX}
-        return list(full | {place_of(one.taken)[:2] for one in running if not one.paced})
+        alone = [one for one in running if not one.paced and one is not leader]
+        return list(full | {place_of(one.taken)[:2] for one in alone})
 
     def room(self, together: bool) -> dict[Urgency, int]:
         """Lanes that may be taken now by urgency."""
         running = self.own()
-        pushes = self.in_flight_max - sum(one.most for one in running)
+        pushes = self.in_flight_max - sum(one.on_wire for one in running)
         at_once = LANES_TOGETHER if together else LANES_AT_ONCE
         lanes = at_once - len(running)
         others = [one for one in running if one.taken.urgency not in _URGENT]
@@ -178,7 +253,7 @@ class RunningRounds:
         few = (
             max(0, spare)
             if pushes > 0
-            and sum(one.most for one in others) < max(1, self.in_flight_max * OTHERS_SHARE)
+            and sum(one.on_wire for one in others) < max(1, self.in_flight_max * OTHERS_SHARE)
             else 0
         )
         many = max(0, lanes) if pushes > 0 else 0
@@ -187,9 +262,9 @@ class RunningRounds:
     def push_room(self) -> PushRoom:
         """The pushes that may come on the wire beside those that are."""
         running = self.own()
-        others = sum(one.most for one in running if one.taken.urgency not in _URGENT)
+        others = sum(one.on_wire for one in running if one.taken.urgency not in _URGENT)
         return PushRoom(
-            self.in_flight_max - sum(one.most for one in running),
+            self.in_flight_max - sum(one.on_wire for one in running),
             # not less than `room` has it: of a wire for one push nothing would be left for them
             math.ceil(self.in_flight_max * OTHERS_SHARE) - others,
             max(1, self.in_flight_max // LANES_AT_ONCE),
@@ -207,6 +282,12 @@ class RunningRounds:
         each = [sum(waiting[number] for number in own) for own in lanes.values()]
         rooms = [0] * len(places)
         shares = self._lanes_room([urgency for _, urgency in lanes], each)
+        if (leader := self._leader()) is not None:
+            next_one = place_of(leader.taken)[:2]
+            shares = [
+                max(share, leader.most) if lane == next_one else share
+                for lane, share in zip(lanes, shares, strict=True)
+            ]
         for share, own in zip(shares, lanes.values(), strict=True):
             left = share
             for number in own:
@@ -251,7 +332,7 @@ class RunningRounds:
             self.silent.discard(lane)
 
     def _renew(self) -> None:
-        """Ends with the process."""
+        """Ends with the process; what an error ends is begun again with the next round."""
         while True:
             time.sleep(RENEW_S / 4)
             with self._lock:

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from common.clock import AskedSeldom
 from common.contracts import Message, OfflineRecipients
 from common.metrics import STAGE_SECONDS
+from common.storage.lane_queues import LaneQueues
 from common.storage.people import Person, UnknownPeopleError
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.presence import PresenceHandler
 from workers.handlers.routing import RoutingHandler
-from workers.handlers.usual_pushes import Looked, UsualPushes
+from workers.handlers.usual_pushes import Looked, UsualEvents, UsualPushes, people_of
 from workers.intake.events import Event
 from workers.queues.consumer import Commit
 
@@ -44,6 +45,11 @@ class Shortcut:
         self.is_open = AskedSeldom(lambda: workers() <= 1)
         self.usual = usual
 
+    @property
+    def queues(self) -> LaneQueues:
+        """Of the lanes in its shard."""
+        return self._routing.queues
+
     def takes(self, message: Message) -> bool:
         return message.recipients is not None and len(message.recipients) <= PEOPLE_MAX
 
@@ -58,7 +64,7 @@ class Shortcut:
         with self._sharing():
             return self._commit(messages, offline, single)
 
-    def look(self, people: Sequence[Person]) -> Looked:
+    def _look(self, people: Sequence[Person]) -> Looked:
         """As UsualPushes.look."""
         try:
             return self.usual.look(people) if self.usual is not None and people else {}
@@ -66,13 +72,16 @@ class Shortcut:
             return {}
 
     def usual_commit(
-        self, events: Sequence[Event], single: bool, looked: Looked
-    ) -> tuple[Commit, Sequence[Event]]:
-        """As `commit`, of usual events (usual_pushes.py)."""
+        self, parts: Sequence[UsualEvents]
+    ) -> tuple[Commit, Sequence[Sequence[Event]]]:
+        """As `commit`, of usual events (usual_pushes.py) of some shards on this server; the events
+        that take the general path by part.
+        """
         if self.usual is None:
-            return Commit(), events
+            return Commit(), [part.events for part in parts]
+        looked = self._look(people_of([event for part in parts for event in part.events]))
         with self._sharing():
-            return self.usual.commit(events, single, looked)
+            return self.usual.commit(parts, looked)
 
     def _commit(
         self, messages: Sequence[Message], offline: Sequence[OfflineRecipients], single: bool

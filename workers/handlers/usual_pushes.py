@@ -8,6 +8,7 @@ side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ from common.metrics import STAGE_SECONDS
 from common.model import Urgency
 from common.ports import Presences
 from common.storage.lane_entries import NewBatch
+from common.storage.lane_queues import LaneQueues, put_all
 from common.storage.people import Person
 from common.visible_text import shows
 from workers.app import DELIVERY, PRESENCE, ROUTING
@@ -49,6 +51,15 @@ Away = tuple[Event, str, Device]
 #: Patterns whose notifications are kept, some KiB each.
 PATTERNS_MAX = 5_000
 _TTL_MS = PLAIN.ttl_s * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class UsualEvents:
+    """Usual events of one shard (`apart`). single: as in Message. queues: the shard's lanes'."""
+
+    events: Sequence[Event]
+    single: bool
+    queues: LaneQueues | None
 
 
 def apart(
@@ -147,42 +158,54 @@ class UsualPushes:
             return devices
 
     def commit(
-        self, events: Sequence[Event], single: bool, looked: Looked
-    ) -> tuple[Commit, Sequence[Event]]:
-        """The commit of these (`apart`), and the events that need the general path.
+        self, parts: Sequence[UsualEvents], looked: Looked
+    ) -> tuple[Commit, list[list[Event]]]:
+        """The commit of these events of some shards on this server, and of each part the events
+        that need the general path.
 
-        single: as in Message. looked: of their people, at least.
+        looked: of their people, at least.
         """
         with STAGE_SECONDS.labels(PRESENCE).time():
-            groups, left = self._grouped(events, looked)
-        if not groups:
+            each = [self._grouped(part.events, looked) for part in parts]
+        left = [others for _, others in each]
+        if not any(groups for groups, _ in each):
             return Commit(), left
         with STAGE_SECONDS.labels(ROUTING).time():
-            return self._routed(groups, left, single)
+            return self._routed(parts, [groups for groups, _ in each], left), left
 
     def _routed(
-        self, groups: Mapping[Pattern, Sequence[Away]], left: list[Event], single: bool
-    ) -> tuple[Commit, Sequence[Event]]:
-        """left: the events that need the general path so far."""
-        now = now_ms()
-        likes = self._likes({pattern: group[0] for pattern, group in groups.items()}, single, now)
-        batches: list[NewBatch] = []
-        rows: list[EventColumns] = []
-        for pattern, group in groups.items():
-            like = likes.get(pattern)
-            if like is None:
-                left += [event for event, *_ in group]
-                continue
-            for start in range(0, len(group), BATCH_MAX):
-                part = group[start : start + BATCH_MAX]
-                rows.append(_records(pattern[0], [event for event, *_ in part]))
-                batches.append(_batch(pattern, like, part, single))
-        commit = Commit(
+        self,
+        parts: Sequence[UsualEvents],
+        each: Sequence[Mapping[Pattern, Sequence[Away]]],
+        left: Sequence[list[Event]],
+    ) -> Commit:
+        """Adds the events that have no pattern to those that are `left`, by part."""
+        firsts = {pattern: group[0] for groups in each for pattern, group in groups.items()}
+        likes = self._likes(firsts, all(part.single for part in parts), now_ms())
+        puts = list[tuple[LaneQueues, list[NewBatch]]]()
+        routed: dict[str, list[Event]] = {}
+        for part, groups, others in zip(parts, each, left, strict=True):
+            batches = list[NewBatch]()
+            for pattern, group in groups.items():
+                like = likes.get(pattern)
+                if like is None or part.queues is None:
+                    others += [event for event, *_ in group]
+                    continue
+                routed.setdefault(pattern[0], []).extend([event for event, *_ in group])
+                lots = [group[at : at + BATCH_MAX] for at in range(0, len(group), BATCH_MAX)]
+                batches += [_batch(pattern, like, lot, part.single) for lot in lots]
+            if batches and part.queues is not None:
+                puts.append((part.queues, batches))
+        rows = [
+            _records(app, events[at : at + BATCH_MAX])
+            for app, events in routed.items()
+            for at in range(0, len(events), BATCH_MAX)
+        ]
+        return Commit(
             rows=singly(rows) if self._old_ledger() else rows,
             wake=frozenset((DELIVERY, pattern[1]) for pattern in likes),
-            extra=[lambda pipe: self._routing.queues.put(pipe, batches)] if batches else (),
+            extra=[lambda pipe: put_all(pipe, puts)] if puts else (),
         )
-        return commit, left
 
     @staticmethod
     def _grouped(

@@ -211,9 +211,14 @@ def decode_data(data: msgspec.Raw | bytes, decoder: msgspec.json.Decoder[Any]) -
         return decoder.decode(data)
     except msgspec.ValidationError:
         found = msgspec.json.decode(data) if b"null" in bytes(data) else None
-        if not isinstance(found, dict) or not isinstance(found.get("push"), dict):
+        if not isinstance(found, dict):
             raise
-        return msgspec.convert(found | {"push": _given(found["push"])}, decoder.type)
+        inner = {name: read(found[name]) for name, read in _INNER if _is_object(found.get(name))}
+        return msgspec.convert(_named(found | inner), decoder.type)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _given(push: dict[str, Any]) -> dict[str, Any]:
@@ -236,3 +241,7 @@ _OBJECTS = (
 
 def _named(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+#: Objects of an event whose members may each be absent, and how those are left out.
+_INNER = (("push", _given), ("reply", _named))

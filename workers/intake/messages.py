@@ -9,7 +9,16 @@ from typing import Any, Final
 
 import msgspec
 
-from common.contracts import NO_WISHES, PLAIN, TTL_MAX_S, Conversation, Message, PushFields, Sender
+from common.contracts import (
+    NO_WISHES,
+    PLAIN,
+    TTL_MAX_S,
+    Conversation,
+    Gate,
+    Message,
+    PushFields,
+    Sender,
+)
 from common.model import Decision, Kind, MessageClass, PushType
 from common.values import Value
 from common.visible_text import shows
@@ -158,11 +167,8 @@ def _invited(event: Event) -> Message:
 
 
 def _decided(message: Message, now_ms: int) -> Decision | None:
-    gate = message.push.gate
-    if not gate.enabled or not gate.store_offline:
-        return Decision.PUSH_DISABLED
-    if gate.online_only:
-        return Decision.ONLINE_ONLY
+    if (closed := _shut(message.push.gate)) is not None:
+        return closed
     if message.push.push_type == PushType.ALERT and not _has_text(message):
         return Decision.NO_TEXT
     if message.expires_at_ms <= now_ms:
@@ -170,11 +176,32 @@ def _decided(message: Message, now_ms: int) -> Decision | None:
     return None
 
 
+def by_preset(taken: TakenEvent, preset: Mapping[str, Any] | None, now_ms: int) -> TakenEvent:
+    """The same, where the preset that the message names says how it travels: a silent push needs no
+    text, whoever made it one. The message's own type goes before (im-dialects §1, precedence).
+    """
+    push = taken.message.push
+    wanted = (preset or {}).get("push_type")
+    if taken.decision is not Decision.NO_TEXT or push.push_type != PushType.ALERT:
+        return taken
+    if wanted not in (PushType.SILENT, PushType.VOIP):
+        return taken
+    ended = taken.message.expires_at_ms <= now_ms
+    return TakenEvent(taken.message, Decision.EXPIRED if ended else None, taken.ignored)
+
+
 def _decided_directly(message: Message, now_ms: int) -> Decision | None:
     """A push to a token needs no text of its own: the tenant's replaces it."""
-    if not message.push.gate.enabled:
-        return Decision.PUSH_DISABLED
+    if (closed := _shut(message.push.gate)) is not None:
+        return closed
     return Decision.EXPIRED if message.expires_at_ms <= now_ms else None
+
+
+def _shut(gate: Gate) -> Decision | None:
+    """The decision where the sender wants no push; None where one may go."""
+    if not gate.enabled or not gate.store_offline:
+        return Decision.PUSH_DISABLED
+    return Decision.ONLINE_ONLY if gate.online_only else None
 
 
 #: Element types that have a text of their own in every language (im-dialects §2.2); text and custom

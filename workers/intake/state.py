@@ -88,8 +88,7 @@ def _registry(connection: Connection, batch: Sequence[Event], ignored: Ignored) 
             continue
         names: list[tuple[str, ...]] = [(event.app, event.data.user)]
         if effect.registers is not None:
-            made = effect.registers(event)
-            names += [key for key in (made.token_key, made.voip_key) if key is not None]
+            names += effect.registers(event).token_keys
         at = max(reached.get(name, 0) for name in names)
         at += at % 2 != leaving  # even rounds register, odd ones leave
         reached |= dict.fromkeys(names, at)

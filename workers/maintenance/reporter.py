@@ -115,7 +115,7 @@ class Reporter:
     def show_streams(self) -> None:
         """Shows our streams, the core's streams and the delayed set."""
         runtime = self._runtime
-        loads = [one.lane_queues.loads(one.lane_queues.loaded()) for one in runtime.shards]
+        loads = shards.lanes_loads(runtime)
         found = {
             **shards.backlog(runtime, _streams(runtime)),
             **shards.lanes_backlog(runtime, loads),
@@ -167,10 +167,7 @@ class Reporter:
             queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
         queues |= {
             "events": (depth, oldest),
-            "delayed": (
-                shards.delayed_count(self._runtime),
-                shards.delayed_oldest_ms(self._runtime),
-            ),
+            "delayed": shards.delayed_waiting(self._runtime),
         }
         self._waiting = {queue: number for queue, (number, _) in queues.items()}
         metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
@@ -234,10 +231,7 @@ class Reporter:
         show_memory(runtime)
 
     def forget_readers(self) -> None:
-        runtime = self._runtime
-        for one in runtime.shards:
-            for stream in _streams(runtime):
-                one.streams.forget_dead_readers(stream, DEAD_READER_MS)
+        shards.forget_dead_readers(self._runtime, _streams(self._runtime), DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()

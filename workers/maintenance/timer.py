@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from common.model import Vendor
 from common.storage import keys
 from common.storage.leases import Lease
 from common.storage.raw_pipe import command, first_score, raw_pipe, read_all
-from common.storage.scripts import run_all
+from common.storage.scripts import Call, run_all
+from common.storage.shards import JointStreams
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.lane_timer import LaneTimer
 from workers.runtime import Runtime
@@ -25,6 +27,8 @@ EVERY_S = 1.0
 #: Looks at the shards of one server take so long together before what is due is served again; one
 #: look may take about twice as much (workers/lane_timer.py).
 LOOKS_S = 0.25
+#: Shards whose streams one script call looks at: Lua hands over some thousand names at once.
+SHARDS_A_CALL = 64
 
 
 class Timer:
@@ -33,6 +37,7 @@ class Timer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next = 0.0
+        self._told: Looked | None = None
         #: The server's time at the start of this turn.
         self.server_ms = 0
         self._streams = (*keys.STREAMS, *(keys.OUT if len(runtime.shards) > 1 else ()))
@@ -53,9 +58,17 @@ class Timer:
         if replies:
             self._runtime.replies.release_due()
 
-    def look(self) -> None:
-        """The look of each second, where it is time for it."""
-        if time.monotonic() >= self._next:
+    @property
+    def is_due(self) -> bool:
+        """It is time for the look of each second."""
+        return time.monotonic() >= self._next
+
+    def look(self, told: Looked | None = None) -> None:
+        """The look of each second, where it is time for it. told: what it begins with, where the
+        caller has asked.
+        """
+        self._told = told
+        if self.is_due:
             self._next = time.monotonic() + EVERY_S
             self._look()
 
@@ -66,16 +79,25 @@ class Timer:
     def rest(self) -> None:
         """Nothing is kept."""
 
+    def questions(self) -> tuple[Sequence[Call], Sequence[str]]:
+        """As LaneTimer.questions."""
+        return self.lanes.questions(self.server_ms)
+
     def _look(self) -> None:
         """Looks for missed wake-ups and at the lanes' queues; one round trip on an idle fleet."""
-        runtime, (clock, members) = self._runtime, self.lanes.questions(self.server_ms)
+        told, self._told = self._told or self._asked(), None
+        self._wake(set(told.missed))
+        held = self._runtime.lane_queues.names_of(told.loaded)
+        for vendor in self.lanes.looked(held, told.set_back_ms):
+            self._runtime.send_wake_up(DELIVERY, vendor)
+
+    def _asked(self) -> Looked:
+        runtime, (clock, members) = self._runtime, self.questions()
         missed, *set_back_ms, loaded = run_all(
             runtime.redis, [runtime.streams.missed_call(self._streams), *clock], [members]
         )
-        self._wake({self._streams[place] for place in missed})
-        held = runtime.lane_queues.names_of(loaded)
-        for vendor in self.lanes.looked(held, sum(map(int, set_back_ms))):
-            runtime.send_wake_up(DELIVERY, vendor)
+        names = [self._streams[place] for place in missed]
+        return Looked(names, loaded, sum(map(int, set_back_ms)))
 
     def _wake(self, streams: set[str]) -> None:
         for stage in (PRESENCE, ROUTING):
@@ -87,6 +109,17 @@ class Timer:
             self._runtime.send_wake_up(DELIVERY, vendor)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answers at the start of a look. missed: streams that wait for a wake-up; loaded: members
+    of keys.loaded_lanes; set_back_ms: by how much the server's clock was set back.
+    """
+
+    missed: Sequence[str]
+    loaded: Iterable[bytes]
+    set_back_ms: int
+
+
 class ShardTimers:
     """The timers of all shards of one server, with one common round trip."""
 
@@ -95,6 +128,8 @@ class ShardTimers:
     def __init__(self, runtime: Runtime) -> None:
         self._shards = runtime.shards
         self._timers = [Timer(one) for one in runtime.shards]
+        self._joint = JointStreams(runtime.redis, [one.keys for one in runtime.shards])
+        self._streams = list(self._joint.names_of((*keys.STREAMS, *keys.OUT)).items())
         self._first = 0  # whose look is next
 
     def turn(self, lease: Lease | None = None) -> float:
@@ -113,10 +148,12 @@ class ShardTimers:
                 failed.append(error)
         pause_s = _pause_s(min([next_s for *_, next_s in dues]))
         until = time.monotonic() + LOOKS_S
-        for one in [*self._timers[self._first :], *self._timers[: self._first]]:
-            self._first = (self._first + 1) % len(self._timers)
+        due = {number: one for number, one in enumerate(self._timers) if one.is_due}
+        looked = self._looked(due, failed)
+        for number in [*range(self._first, len(self._timers)), *range(self._first)]:
+            self._first = (number + 1) % len(self._timers)
             try:
-                one.look()
+                self._timers[number].look(looked.get(number))
             except Exception as error:  # noqa: BLE001 - likewise
                 failed.append(error)
             if time.monotonic() >= until:
@@ -125,6 +162,44 @@ class ShardTimers:
         if failed:
             raise failed[0]
         return pause_s
+
+    def _looked(self, due: Mapping[int, Timer], failed: list[Exception]) -> Mapping[int, Looked]:
+        """What the looks of these shards begin with; where that fails, each asks for itself."""
+        found, numbers = dict[int, Looked](), list(due)
+        for at in range(0, len(numbers), SHARDS_A_CALL):
+            some = {number: due[number] for number in numbers[at : at + SHARDS_A_CALL]}
+            try:
+                found |= self._asked(some)
+            except Exception as error:  # noqa: BLE001 - perhaps of one shard
+                failed.append(error)
+        return found
+
+    def _asked(self, due: Mapping[int, Timer]) -> dict[int, Looked]:
+        """In one round trip."""
+        streams = [(name, stream) for name, stream in self._streams if self._of(name) in due]
+        asked = {number: one.questions() for number, one in due.items()}
+        clocks = [(number, call) for number, (calls, _) in asked.items() for call in calls]
+        missed, *reply = run_all(
+            self._shards[0].redis,
+            [self._joint.missed_call([name for name, _ in streams]), *(c for _, c in clocks)],
+            [members for _, members in asked.values()],
+        )
+        set_back: dict[int, int] = {}
+        for (number, _), ms in zip(clocks, reply, strict=False):
+            set_back[number] = set_back.get(number, 0) + int(ms)
+        waiting: dict[int, list[str]] = {}
+        for name, stream in [streams[place] for place in missed]:
+            waiting.setdefault(self._of(name), []).append(stream)
+        loaded = dict(zip(asked, reply[len(clocks) :], strict=True))
+        return {
+            number: Looked(waiting.get(number, ()), loaded[number], set_back.get(number, 0))
+            for number in due
+        }
+
+    @staticmethod
+    def _of(name: str) -> int:
+        """The shard of a stream of `_joint`."""
+        return int(name.partition("|")[0])
 
     def listen(self, seconds: float) -> None:
         """As Timer.listen, of all shards."""

@@ -12,7 +12,7 @@ from common.config import SettingError
 from common.storage.vault import VaultError
 from common.values import BothWords
 from workers.lane_report import console_rows
-from workers.reports import fleet, network, servers
+from workers.reports import fleet, network, servers, silent
 from workers.reports.doors import door_findings
 from workers.reports.findings import Finding, bad, database_error, redis_error
 from workers.runtime import Runtime
@@ -100,6 +100,7 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
         (both, "tenants", fleet.tenant_findings),
         (both, "rights", fleet.right_findings),
         (both, "builds", fleet.build_findings),
+        (both, "silent pushes", silent.silent_findings),
         (both, "vendors", network.vendor_findings),
         (database_there, "receipts", lambda runtime: network.receipt_findings(runtime.settings)),
         (database_there, "doors", door_findings),

@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 
 from redis import Redis
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from common.clock import now_ms
 from common.model import Vendor
@@ -23,6 +22,7 @@ from workers import shards
 from workers.console.words import STAGES
 from workers.gateway.secrets import open_doors
 from workers.lane_report import lanes_of
+from workers.reports.devices import without_account
 from workers.reports.findings import Finding, bad, good
 from workers.reports.servers import other_fleets
 from workers.runtime import Runtime
@@ -41,8 +41,6 @@ QUOTA_SHARE: Final = 0.9
 #: Tokens of another app or environment in the last hour, and their share of all, that indicate a
 #: wrong build.
 FOREIGN_MIN, FOREIGN_SHARE = 20, 0.05
-#: Milliseconds of a look through all devices; beyond them a sample is used.
-DEVICES_MS = 2_000
 
 
 def clock_findings(runtime: Runtime) -> Iterator[Finding]:
@@ -264,14 +262,10 @@ def quota_findings(rows: Sequence[LaneRow]) -> Iterator[Finding]:
 
 # ---------------------------------------------------------------- accounts and devices
 
-_UNKNOWN = """SELECT app, vendor, business_id, count(*) AS devices FROM devices{sample} AS d WHERE state = 'active' AND NOT EXISTS
- (SELECT 1 FROM credentials AS c WHERE (c.app, c.vendor, c.business_id) = (d.app, d.vendor, d.business_id))
- GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 5"""  # noqa: E501
-
 
 def device_findings(runtime: Runtime) -> Iterator[Finding]:
     """Devices whose account there is not: their pushes end as no_credential."""
-    for row in _without_account(runtime):
+    for row in without_account(runtime):
         there = sorted(
             lane.credential.business_id
             for lane in lanes_of(runtime, row["app"])
@@ -288,21 +282,6 @@ def device_findings(runtime: Runtime) -> Iterator[Finding]:
         yield bad(
             "devices", "device_account", lane=_name(row), count=count, perhaps=perhaps, **about
         )
-
-
-def _without_account(runtime: Runtime) -> list[Mapping[str, Any]]:
-    for sample in ("", " TABLESAMPLE SYSTEM (1)"):
-        try:
-            with runtime.engine.begin() as connection:
-                connection.execute(text(f"SET LOCAL statement_timeout = {DEVICES_MS}"))
-                rows = connection.execute(
-                    text(_UNKNOWN.replace("{sample} AS d", f" AS d{sample}"))
-                ).mappings()
-                return [{**row, "sampled": bool(sample)} for row in rows]
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != "57014":
-                raise
-    return []
 
 
 def tenant_findings(runtime: Runtime) -> Iterator[Finding]:

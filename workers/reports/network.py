@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 import pycurl
 
 from common.config import Settings
+from common.model import Vendor
 from common.setting_checks import is_loopback
 from common.values import BothWords
 from workers.delivery.lane import Lane
 from workers.lane_report import lanes_of
+from workers.reports.devices import token_forms
 from workers.reports.findings import Finding, bad, good
 from workers.runtime import Runtime
 from workers.transport.easy import EasyMaker
+from workers.vendors import VENDORS
 
 #: A vendor's server must take a connection within this, seconds.
 REACH_S: Final = 4.0
@@ -51,8 +54,13 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
     It uses the certificates that pushes will use.
     """
     lanes = lanes_of(runtime)
+    tokens = {one: _by_account(runtime, one) for one in {lane.vendor for lane in lanes}}
     targets = sorted(
-        {(lane.vendor, name, url) for lane in lanes for name, url in _servers(runtime, lane)}
+        {
+            (lane.vendor, name, url)
+            for lane in lanes
+            for name, url in _servers(runtime, lane, tokens[lane.vendor])
+        }
     )
     if not targets:
         return
@@ -93,10 +101,23 @@ def vendor_findings(runtime: Runtime) -> Iterator[Finding]:
         yield good("vendors", f"{len(targets)} servers take connections")
 
 
-def _servers(runtime: Runtime, lane: Lane) -> list[tuple[str, str]]:
-    """(endpoint, base URL) that this lane uses."""
-    spec = lane.spec
-    used = spec.endpoints_used(lane.credential) if spec.endpoints_used else list(spec.endpoints)
+def _by_account(runtime: Runtime, vendor: Vendor) -> dict[tuple[str, str], set[str]]:
+    """(app, business id) -> the endpoints that its devices' tokens name, where they name one."""
+    endpoint_of = VENDORS[vendor].endpoint_of
+    found: dict[tuple[str, str], set[str]] = {}
+    for app, business_id, token in token_forms(runtime, vendor) if endpoint_of else ():
+        if endpoint_of is not None:
+            found.setdefault((app, business_id), set()).add(endpoint_of(token))
+    return found
+
+
+def _servers(
+    runtime: Runtime, lane: Lane, named: Mapping[tuple[str, str], set[str]]
+) -> list[tuple[str, str]]:
+    """(endpoint, base URL) that this lane uses. named: as _by_account."""
+    spec, account = lane.spec, lane.credential
+    used = list(spec.endpoints_used(account) if spec.endpoints_used else spec.endpoints)
+    used += sorted(named.get((account.app, account.business_id), set()).difference(used))
     return [(name, runtime.settings.endpoints.get(name, spec.endpoints[name])) for name in used]
 
 

@@ -453,6 +453,31 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ),
         CONFIG,
     ),
+    "silent_refused": ProblemKind(
+        (
+            "{count} silent pushes of {app} did not leave for {vendor} in the last hour: it shows "
+            "whatever it takes",
+            "最近一小时 {app} 有 {count} 条静默推送未发给 {vendor}：该厂商会展示收到的所有推送",
+        ),
+        (
+            "push_type alert, with words, for these phones; a wake without a banner reaches "
+            "phones of other vendors only (docs/vendors/{vendor}.md)",
+            "对这些手机使用 push_type alert 并带文字；无通知的唤醒仅其他厂商支持"
+            "（docs/vendors/{vendor}.md）",
+        ),
+    ),
+    "silent_preset": ProblemKind(
+        (
+            "preset {preset} of {app} is silent; what is sent with it {ways}",
+            "{app} 的预设 {preset} 为静默推送；使用它的推送{ways}",
+        ),
+        (
+            "meant for phones that wake without a banner? nothing to do; if these shall show it "
+            "with a sound: a preset of push_type alert for them (pushfleet strategy list {app})",
+            "若仅用于唤醒其他厂商的手机，无需处理；若需在这些手机上正常提醒，请改用 push_type "
+            "alert 的预设（pushfleet strategy list {app}）",
+        ),
+    ),
     "build_foreign": ProblemKind(
         (
             "{vendor}: {foreign} of {total} tokens of the last hour belong to another app or "

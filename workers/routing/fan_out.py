@@ -36,6 +36,7 @@ from workers.routing.consent import Named, by_clock, named_by, refusal, unknown_
 from workers.routing.identity import collapse_id, push_id
 from workers.routing.render import Redaction, redaction_of, words
 from workers.routing.texts import NOTHING, Catalogue, lang_of, translate
+from workers.routing.wordless import WORDLESS, placing
 from workers.vendors import VENDORS
 from workers.vendors.types import Credential
 
@@ -539,7 +540,7 @@ def _shape(
         image=_image(push.image, vendor) if not redacted else None,
         template=(push.template or {}).get(vendor) if not redacted else None,
         vendor=_shown(over, redacted, ids_only),
-        vendor_raw=raw if not redacted else {},
+        vendor_raw=raw if not redacted else placing(raw),
         voip=_call_data(message, over, redacted) if push_type == PushType.VOIP else None,
     )
 
@@ -565,36 +566,6 @@ def _call_data(message: Message, over: Mapping[str, Any], hidden: bool) -> dict[
     return {"call": call | {name: wishes[name] for name in shown if wishes.get(name) is not None}}
 
 
-#: Overrides without texts, names or pictures: the only ones kept for people who hide details.
-_WORDLESS = frozenset(
-    {
-        "add_badge",
-        "badge",
-        "category",
-        "channel_id",
-        "classification",
-        "click_type",
-        "critical",
-        "data_only",
-        "ext_as_intent",
-        "importance",
-        "interruption_level",
-        "mutable_content",
-        "notice_msg_type",
-        "notify_level",
-        "notify_type",
-        "priority",
-        "push_mode",
-        "push_type",
-        "style",
-        "target_user_type",
-        "template_id",
-        "test_message",
-        "type",
-    }
-)
-
-
 def _shown(over: dict[str, Any], redacted: bool, ids_only: bool) -> dict[str, Any]:
     """The overrides as far as this person may see them. uri: where a click leads; it travels as
     data do.
@@ -604,7 +575,7 @@ def _shown(over: dict[str, Any], redacted: bool, ids_only: bool) -> dict[str, An
     return {
         name: value
         for name, value in over.items()
-        if name in _WORDLESS or (name == "uri" and not ids_only)
+        if name in WORDLESS or (name == "uri" and not ids_only)
     }
 
 

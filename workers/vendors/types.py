@@ -288,6 +288,10 @@ class Placement(Value, frozen=True):
     fields: Mapping[str, str]
 
 
+#: Overrides that routing reads of every vendor, and `style`, which most of them have.
+COMMON_OVERRIDES: Final = frozenset({"badge", "sound", "style"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorSpec:
     """Everything the fleet knows of one vendor. A new vendor is one of these.
@@ -322,6 +326,8 @@ class VendorSpec:
     whatever.
     place: how a message of a class travels: (class, push type, credential, the sender's overrides)
     -> Placement.
+    overrides: the names, beside COMMON_OVERRIDES, that this vendor's part of `push.vendor` or of a
+    preset may have.
     raw_wishes: where a sender's verbatim fields (vendor_raw) speak of class and channel: the object
     they stand in, if it is there, and their names, which are those of the overrides. A vendor
     without reads its own.
@@ -332,6 +338,7 @@ class VendorSpec:
     it (contract §6). rights_want_channel: rights that the vendor honours only with a channel of the
     app's.
     endpoints_used: names of the endpoints that this account's traffic goes to; None: all.
+    endpoint_of: the endpoint that a device token names, beside those; None: tokens name none.
     platform: what its devices are. demo: a throw-away account. demo_share: of 100 phones of the
     demo, how many are of this vendor. demo_token: (outcome, 64 hexadecimal digits) -> a device
     token as the vendor's look, which its simulator takes; outcome "dead" or "fail" says what shall
@@ -349,6 +356,7 @@ class VendorSpec:
     ]
     limits: Limits
     place: Callable[[MessageClass, PushType, Credential, Mapping[str, Any]], Placement]
+    overrides: frozenset[str]
     raw_wishes: tuple[str, tuple[str, ...]] = ("", ())
     receipts: ReceiptsSpec | None = None
     account: Mapping[str, AccountField]
@@ -356,6 +364,7 @@ class VendorSpec:
     rights_need_template: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rights_want_channel: frozenset[str] = frozenset()
     endpoints_used: Callable[[Credential], Sequence[str]] | None = None
+    endpoint_of: Callable[[str], str] | None = None
     platform: Literal["android", "ios", "harmony"] = "android"
     demo: Callable[[DemoKeys], DemoAccount]
     demo_share: int = 5
@@ -380,6 +389,7 @@ class VendorSpec:
     alike: AlikeSpec | None = None
     request_tokens_min_list: int = 1
     shows_silent: bool = False  # it knows no silent push: one with words is a quiet banner
+    refuses_silent: bool = False  # it knows no silent push, and none leaves
     brackets: bool = True  # takes them in texts; False: elements are named without
     buckets: tuple[Bucket, ...] = (Bucket.PRIVATE, Bucket.PUBLIC)
     group: Callable[[PushItem], str] = lambda _item: ""

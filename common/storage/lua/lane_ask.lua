@@ -17,8 +17,8 @@ if why == 'credential_refused' and h[4] ~= ARGV[1] then -- another version of th
   pause = 0
   if state == 'stopped' then probe = 0 end
 end
--- Longer than ever set: the clock stepped back.
+-- Longer than ever set: the clock stepped back. What is set is rounded.
 if pause > 0 and pause <= PAUSE_MAX_S then return {'stopped', why, 0} end
-if probe > 0 and probe <= PROBE_S then return {'probing', why, 0} end
+if probe > 0 and probe <= PROBE_S + 0.001 then return {'probing', why, 0} end
 redis.call('HSET', KEYS[1], 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + PROBE_S))
 return {'probing', why, 1}

@@ -15,6 +15,7 @@
 -- returns per lane {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, 1 if
 --         the breaker counts answers, then per entry: entry, batch, deliveries}
 --         what: "go" (all of these), "probe" (one push), "wait" (until due: rate or Retry-After), "shut" (until due: why), "empty"
+--         several of one lane are its parts in several shards: what is one for the lane is asked once
 -- why     an entry is "<owner>;<urgency>;<order>;<pushes>;<requests>;<bytes>;<expires>", so nothing is read that is not taken; the first write
 --         frees memory (ZREM), so that a full server, which judges a script by it, lets it pass; many lanes in one call, as a call costs more
 --         than what it does for a lane with one push
@@ -25,6 +26,25 @@ local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 local now_ms = math.floor(now * 1000)
 local stamp, slowed = string.format('%.6f', now), string.format('%d', now_ms * 1000)
 local till, entries_max, bytes_max, probe_s = now_ms + tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local breakers, rates = {}, {} -- by key, as they stand now
+local function breaker(key)
+  if not breakers[key] then breakers[key] = call('HMGET', key, 'state', 'why', 'until', 'version', 'probe_until', 'window') end
+  return breakers[key]
+end
+local function rate(key, limit, burst, ramp, level)
+  local known = rates[key]
+  if not known or known.level ~= level then
+    known = rate_now(key, now, limit, burst, ramp, level)
+    known.level, rates[key] = level, known
+  end
+  return known
+end
+
+-- which lanes have entries whose senders died: as a rule none
+local dead = {}
+for i = 5, #KEYS, 8 do dead[#dead + 1] = KEYS[i] end
+dead = call('EXISTS', unpack(dead)) > 0
 
 -- whole entries until the leave, the pushes or the bytes are used up; what they cost of the rate
 local function fitting(ids, avail, pushes_max, by_request, probe)
@@ -52,7 +72,7 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
   if #ids == 0 then return no('empty', '', 0) end
 
   -- the breaker
-  local probe, h = false, not gone and call('HMGET', STATE, 'state', 'why', 'until', 'version', 'probe_until', 'window') or {}
+  local probe, h = false, not gone and breaker(STATE) or {}
   if h[1] and h[1] ~= 'flowing' then
     local pause, trying = tonumber(h[3] or '0') - now, tonumber(h[5] or '0') - now
     if h[2] == 'credential_refused' and h[4] ~= version then -- another version of the credential has done nothing wrong yet
@@ -60,14 +80,14 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
       if h[1] == 'stopped' then trying = 0 end
     end
     if pause > 0 and pause <= PAUSE_MAX_S then return no('shut', h[2] or '', now + pause) end
-    if trying > 0 and trying <= probe_s then return no('shut', h[2] or '', now + trying) end
+    if trying > 0 and trying <= probe_s + 0.001 then return no('shut', h[2] or '', now + trying) end -- it was rounded
     probe = true
   end
 
   -- the rate
   local r
   if not gone then
-    r = rate_now(RATE, now, limit, burst, ramp, level)
+    r = rate(RATE, limit, burst, ramp, level)
     if r.hold then return no('wait', 'throttled', r.hold) end
     if r.avail < 1 then
       if level > 1 and r.starved == 0 then redis.pcall('HSET', RATE, 's' .. level, stamp) end
@@ -86,14 +106,16 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
   end
   call('ZADD', LEASES, unpack(adds))
   call('HSET', HOLDERS, unpack(sets))
-  local blobs, tries = call('HMGET', BLOBS, unpack(chosen)), call('HMGET', TRIES, unpack(chosen))
+  local blobs, tries = call('HMGET', BLOBS, unpack(chosen)), dead and call('HMGET', TRIES, unpack(chosen)) or {}
   if probe then
     if h[2] == 'credential_refused' and h[4] ~= version then call('HSET', STATE, 'version', version) end
     call('HSET', STATE, 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + probe_s))
+    breakers[STATE] = nil
   end
-  if not gone and level < 3 then -- the less urgent leave room for these, which lease in a moment
+  if not gone and level < 3 and not r.told then -- the less urgent leave room for these, which lease in a moment
     if level < 2 then call('HSET', RATE, 'p' .. level, stamp, 'w0', stamp) else call('HSET', RATE, 'p' .. level, stamp) end
     if r.fresh then call('EXPIRE', RATE, 172800) end
+    r.told = true
   end
   local left, due = #ids < most and #ids - #chosen or call('ZCARD', QUEUE), now
   if not gone and cost >= avail then -- the lane is at its rate: the next may ask a little before these have gone

@@ -14,6 +14,7 @@ for i, one in ipairs(lanes) do
   end
 end
 if #foreign > 0 then return foreign end
+local words = {} -- by the key of what is in flight, which a lane's parts in several shards share
 for i, one in ipairs(lanes) do
   local at, word, ids, unused = 6 * i - 5, one[1], one[2], one[4]
   call('ZREM', KEYS[at + 2], unpack(ids))
@@ -26,8 +27,11 @@ for i, one in ipairs(lanes) do
       call('HSET', KEYS[at + 5], 't', string.format('%.6f', unused[1] - unused[2] / unused[3]))
     end
   end
-  call('HDEL', KEYS[at + 6], word)
+  local flight = KEYS[at + 6]
+  words[flight] = words[flight] or {}
+  words[flight][#words[flight] + 1] = word
 end
+for flight, own in pairs(words) do call('HDEL', flight, unpack(own)) end
 for i = #KEYS - taken + 1, #KEYS, 1000 do call('DEL', unpack(KEYS, i, math.min(i + 999, #KEYS))) end
 if ARGV[1] ~= '' then call('XADD', KEYS[1], '*', 'b', ARGV[1]) end
 return {}

@@ -107,9 +107,11 @@ for u = 0, 3 do
     end
   end
 end
+local till = now + tonumber(ARGV[1])
 for s, lanes in pairs(popped) do
-  for at = 1, #lanes, 1000 do
-    local till, adds = now + tonumber(ARGV[1]), {}
+  local one = #lanes == 1 and call('ZADD', KEYS[6 * s + 5], 'XX', 'INCR', -1, lanes[1]) -- as below, mostly in one command
+  for at = 1, (one and tonumber(one) <= till) and 0 or #lanes, 1000 do
+    local adds = {}
     local known = call('ZMSCORE', KEYS[6 * s + 5], unpack(lanes, at, math.min(at + 999, #lanes)))
     for i, since in ipairs(known) do
       adds[#adds + 1] = since and math.min(since - 1, till) or till

@@ -16,7 +16,7 @@ _LOCK: Final = 0x70757368
 #: An index over a large ledger takes minutes.
 MIGRATE_S: Final = 3_600.0
 #: The version of the tables that this program works with: the last file of versions/.
-NEWEST: Final = "0006"
+NEWEST: Final = "0007"
 
 
 class SchemaError(Exception):

@@ -27,9 +27,12 @@ def pause_s(states: LaneStates, clock: Clock) -> int:
     return int(clock.now - begin)
 
 
-def test_sixteen_replicas_send_one_probe(redis_client: redis.Redis, space: str) -> None:
+@pytest.mark.parametrize("fraction_s", [0.0, 0.0006])  # half a millisecond is rounded up
+def test_sixteen_replicas_send_one_probe(
+    redis_client: redis.Redis, space: str, fraction_s: float
+) -> None:
     keys = Keys(f"push{space}")
-    clock = Clock(1_767_000_000.0)
+    clock = Clock(1_767_000_000.0 + fraction_s)
     LaneStates(redis_client, keys, clock=clock).tell(LANE, 1, 0, 1, refused=True)
     clock.now += 61
     together, probes = threading.Barrier(16), []

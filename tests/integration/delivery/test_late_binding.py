@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from common.clock import now_ms
 from common.contracts import Target
 from common.model import Decision, MessageClass, Vendor
-from common.storage.bindings import LEFT
+from common.storage.bindings import LEFT, bound
 from common.storage.credentials import StoredCredential
 from common.storage.erasure import erase
 from common.storage.migrations import migrate
@@ -396,6 +396,45 @@ def test_a_voip_token_has_one_owner_the_latest(town: Town, order: str) -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["alice first", "bob first"])
+@pytest.mark.parametrize("kind", ["a PushKit token as an alert token", "the other way round"])
+def test_a_token_has_one_owner_whichever_kind_it_is_registered_as(
+    town: Town, kind: str, order: str
+) -> None:
+    more = {"vendor": "apns", "business_id": "ios", "platform": "ios"}
+    alices, bobs = {"token": "aa", "voip_token": UPPER}, {"token": LOWER, "voip_token": "bb"}
+    as_alert = kind.startswith("a PushKit")
+    words = [("alice", alices), ("bob", bobs)] if as_alert else [("bob", bobs), ("alice", alices)]
+    base = town.ts
+    for place, (user, tokens) in sorted(enumerate(words), reverse=order == "bob first"):
+        town.ts = base + place
+        town.register(user, **tokens, **more)
+    found = town.runtime.devices.of_users("demo", ["alice", "bob"])
+    assert {
+        user: (one.token, one.voip_token) for user, devices in found.items() for one in devices
+    } == (
+        {"alice": ("aa", None), "bob": (LOWER, "bb")} if as_alert else {"alice": ("aa", LOWER)}
+    ), "never on another person's phone"
+
+
+def test_one_device_may_register_one_token_as_both_kinds(town: Town) -> None:
+    town.register(
+        "alice", UPPER, vendor="apns", business_id="ios", platform="ios", voip_token=LOWER
+    )
+    (device,) = town.runtime.devices.of_users("demo", ["alice"])["alice"]
+    assert (device.token, device.voip_token) == (LOWER, LOWER)
+
+
+def test_a_call_that_waits_goes_nowhere_where_another_person_has_its_voip_token_as_alert_token(
+    town: Town,
+) -> None:
+    more = {"vendor": "apns", "business_id": "ios", "platform": "ios"}
+    town.register("alice", "aa", voip_token=LOWER, **more)
+    town.register("bob", LOWER, "pad", **more)
+    (binding,) = town.runtime.marks.bindings.look([("demo", "alice", "phone")])
+    assert binding == bound("apns", "ios", "aa", None)
+
+
 def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_them(
     town: Town,
 ) -> None:
@@ -405,6 +444,9 @@ def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_the
         ("bob", "phone", LOWER, "CD" * 4, 20, "active"),
         ("carl", "phone", "CC" * 32, "cd" * 4, 30, "active"),
         ("dora", "phone", "cc" * 32, None, 25, "active"),
+        ("erik", "phone", "ee" * 32, "ff" * 32, 10, "active"),
+        ("fred", "phone", "ff" * 32, "ab" * 4, 20, "active"),
+        ("gina", "phone", "dd" * 32, "ee" * 32, 30, "active"),
     ]
     columns = (
         'app, "user", device_id, platform, vendor, business_id, token, voip_token, registered_ms,'
@@ -429,6 +471,9 @@ def test_tokens_of_an_older_version_are_merged_the_latest_registration_keeps_the
         "bob": ("active", LOWER, None),
         "carl": ("active", "cc" * 32, "cd" * 4),
         "dora": ("moved", "cc" * 32, None),
+        "erik": ("moved", "ee" * 32, None),
+        "fred": ("active", "ff" * 32, "ab" * 4),
+        "gina": ("active", "dd" * 32, "ee" * 32),
     }
     owners = town.runtime.devices.owners("merge", Vendor.APNS, [LOWER, UPPER, "cc" * 32, "CC" * 32])
     assert owners == {LOWER: ("bob", "phone"), "cc" * 32: ("carl", "phone")}

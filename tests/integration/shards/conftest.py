@@ -23,7 +23,7 @@ from tests.waiting import eventually
 from workers.app import DELIVERY, PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.maintenance.ledger_writer import LedgerWriter
-from workers.maintenance.recalls import Recalls
+from workers.maintenance.recalls import Recalls, ShardRecalls
 from workers.maintenance.timer import ShardTimers
 from workers.pipeline import Stages
 from workers.runtime import Runtime
@@ -58,7 +58,10 @@ class ShardedFleet:
         self.intake, self.stages = intake_loop(runtime), Stages(runtime)
         self.timers = [ShardTimers(runtime)]
         self.writers = [LedgerWriter(runtime, shards=runtime.shards)]
-        self.recalls = [Recalls(one) for one in runtime.shards]
+        joint = runtime.together and len(runtime.shards) > 1
+        self.recalls: list[Recalls | ShardRecalls] = (
+            [ShardRecalls(runtime)] if joint else [Recalls(one) for one in runtime.shards]
+        )
 
     def reopened(self, shards: int) -> None:
         """The fleet with another number of shards."""

@@ -6,12 +6,18 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from common.clock import now_ms
 from common.config import Settings
-from common.model import Vendor
+from common.contracts import AlikeBatch, read_batch
+from common.ledger_records import EventColumns, RowColumns, decode_records
+from common.model import Urgency, Vendor
+from common.storage.joint_lanes import Place
+from common.storage.keys import LEDGER
+from common.storage.lane_entries import LaneTerms, NewBatch, Taken
 from common.storage.shards import shard_of
 from common.storage.streams import GROUP
 from tests.builders import device_of, stored_credential
@@ -22,11 +28,14 @@ from tests.ledger_writers import begin_upkeep
 from tests.simulator_keys import ec_key, pem_of
 from tests.waiting import eventually
 from workers.app import DELIVERY
+from workers.handlers.delivery import LaneSender
 from workers.handlers.joint_parts import AlikePart, SpreadPart
 from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 from workers.shards import any_left
 from workers.transport.engine import Http2Transport
+
+SHARDS = 4
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ class Iphones(ShardedFleet):
 
 @pytest.fixture
 def iphones(own_settings: Callable[..., Settings], apns: Apns) -> Iterator[Iphones]:
-    where = {"ENDPOINT_APNS_PRODUCTION": apns.base, "CA_FILE": str(apns.ca), "SHARDS": "4"}
+    where = {"ENDPOINT_APNS_PRODUCTION": apns.base, "CA_FILE": str(apns.ca), "SHARDS": str(SHARDS)}
     fleet = Iphones(Runtime(own_settings(**where), role="test"), apns)
     yield fleet
     fleet.runtime.close()
@@ -194,3 +203,92 @@ def test_a_read_for_many_shards_makes_no_list_of_its_entries(iphones: Iphones) -
     assert source.reads_open
     assert iphones.runtime.core.xpending(iphones.stream, GROUP)["pending"] == 0
     assert iphones.runtime.core.xlen(iphones.stream) == 0
+
+
+def records(fleet: Iphones, kind: type) -> list[Any]:
+    """Those of this kind on the ledger's streams of all shards."""
+    found = [
+        record
+        for one in fleet.runtime.shards
+        for _, fields in cast(Any, fleet.runtime.redis.xrange(one.keys.stream(LEDGER)))
+        for record in decode_records(fields[b"b"])
+    ]
+    return [record for record in found if isinstance(record, kind)]
+
+
+def test_usual_chats_of_all_shards_share_their_form_and_their_records(
+    iphones: Iphones, rounds: list[int]
+) -> None:
+    iphones.write()
+    iphones.chats("a")
+    (events,) = records(iphones, EventColumns)
+    assert len(events.event_ids) == len(PEOPLE)
+    lane, redis_ = f"{iphones.app}:apns:ios", iphones.runtime.redis
+    blobs = [
+        blob
+        for one in iphones.runtime.shards
+        for blob in cast(Any, redis_.hvals(one.keys.lane_blobs(lane)))
+    ]
+    likes = [batch.like for batch in map(read_batch, blobs) if isinstance(batch, AlikeBatch)]
+    assert len(likes) == len(blobs) == SHARDS
+    assert all(like == likes[0] for like in likes), "so that one round has one form"
+    sent(iphones)
+    (rows,) = records(iphones, RowColumns)
+    assert sorted(rows.users) == sorted(PEOPLE)
+    assert rounds == [SHARDS]
+    assert iphones.decisions("a") == {("accepted",): len(PEOPLE)}
+
+
+def called(fleet: Iphones, do: Callable[[], object]) -> Counter[str]:
+    """The commands meanwhile, those of scripts too."""
+
+    def told() -> Counter[str]:
+        found = cast(Any, fleet.runtime.redis.info("commandstats"))
+        return Counter({name: one["calls"] for name, one in found.items()})
+
+    before = told()
+    do()
+    return told() - before
+
+
+def taken(fleet: Iphones, *places: Place) -> list[Taken]:
+    terms = LaneTerms(rate_per_s=1_000, burst=1_000)
+    assert isinstance(fleet.drain, LaneSender)
+    return fleet.drain.lanes.take([(place, terms, 100) for place in places], 10.0)
+
+
+def test_what_is_one_for_a_lane_is_asked_once_a_take(iphones: Iphones) -> None:
+    lane = f"{iphones.app}:apns:ios"
+    iphones.chats("a")
+    one = called(iphones, lambda: taken(iphones, (lane, Urgency.CHAT, 0)))
+    more = called(
+        iphones, lambda: taken(iphones, *[(lane, Urgency.CHAT, shard) for shard in (1, 2, 3)])
+    )
+    own = ("cmdstat_zrem", "cmdstat_zadd", "cmdstat_hincrby")
+    assert [more[name] for name in own] == [3 * one[name] for name in own] == [3, 3, 3]
+    # the breaker, the rate, what waits before, the batches; the rate's note and the holders
+    assert (one["cmdstat_hmget"], more["cmdstat_hmget"]) == (4, 2 + 3 * 2)
+    assert (one["cmdstat_hset"], more["cmdstat_hset"]) == (2, 1 + 3)
+
+
+def test_a_stopped_lane_is_probed_by_one_push_whatever_shards_it_waits_in(
+    iphones: Iphones,
+) -> None:
+    lane, keys = f"{iphones.app}:apns:ios", iphones.runtime.keys
+    iphones.chats("a")
+    stopped = {"state": "stopped", "why": "unavailable", "until": "0"}
+    iphones.runtime.redis.hset(keys.lane(lane), mapping=cast(Any, stopped))
+    found = taken(iphones, *[(lane, Urgency.CHAT, shard) for shard in range(SHARDS)])
+    assert [one.what for one in found] == ["probe", "shut", "shut", "shut"]
+    assert [len(one.entries) for one in found] == [1, 0, 0, 0]
+
+
+def test_calls_of_one_shard_lease_before_chats_of_another(iphones: Iphones) -> None:
+    lane, first = f"{iphones.app}:apns:ios", iphones.runtime.shards[0]
+    iphones.chats("a")
+    call = NewBatch(lane, Urgency.CALL, b"call", 1, 1, now_ms() + 60_000)
+    with iphones.runtime.redis.pipeline(transaction=True) as pipe:
+        first.lane_queues.put(pipe, [call])
+        pipe.execute()
+    places = [(lane, Urgency.CHAT, 3), (lane, Urgency.CALL, 0), (lane, Urgency.CHAT, 1)]
+    assert [one.what for one in taken(iphones, *places)] == ["go", "go", "wait"]

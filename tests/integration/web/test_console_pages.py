@@ -140,6 +140,8 @@ def test_a_test_push_is_followed_and_all_is_in_the_audit_log(runtime, busy, flee
     assert "It is not there any more" in otto.go(action, {**fields, "app": "nobody"}).text
     [(action, fields), *_] = [form for form in otto.forms(path) if form[0] == "/people/device"]
     otto.go(action, {**fields, "do": "retire"})
+    [(push, wish)] = [form for form in otto.forms(path) if form[0] == "/people/push"]
+    assert "none of this person" in otto.go(push, wish).text
     page = otto.go("/audit").text
     for words in ("otto", "test push", "device retired", "person "):
         assert words in page

@@ -62,6 +62,25 @@ def test_why_takes_a_refused_event_for_its_own_ids_only(cli, runtime, tenant, fl
         assert (told.code, "nothing is known" in told.err) == (1, True), none
 
 
+def test_why_with_an_event_that_nobody_knows_says_so_whatever_else_its_message_had(
+    cli, runtime, tenant, fleet
+):
+    refused = message("m1", ["bob"]) | {"id": "e1"}
+    refused["data"]["push"] = {"class": "loud"}
+    publish(runtime, refused)
+    publish(runtime, message("m2", ["bob"]) | {"id": "e2"})
+    publish(runtime, '{"MsgKey":"m3"}', d="tencent", app=APP)
+    fleet.step()
+    assert [cli("why", "m1", "--event", "e1").code, cli("why", "m2", "--event", "e2").code] == [
+        0,
+        0,
+    ]
+    for one, event in (("m1", "no-such"), ("m1", "m1"), ("m2", "e1"), ("m3", "e3"), ("m9", "e9")):
+        told = cli("why", one, "--event", event, "--json")
+        assert (told.code, told.out) == (1, ""), (one, event)
+        assert f"nothing is known of event {event} of {one}" in told.err
+
+
 def bury(runtime, stream, blob, reason):
     """As a stage does with an entry that it has read."""
     consumer = Stages(runtime).consumer("presence")

@@ -10,10 +10,13 @@ import psycopg
 import pytest
 import redis
 
+from common.clock import now_ms
 from simulators.simulator import ensure_ca, issue
 from tests.conftest import own_database
+from tests.integration.web.conftest import APP
 from tests.integration.web.test_doctor import problems
 from tests.integration.web.test_doctor_faults import living, only  # noqa: F401
+from tests.records import accepted_row, event_record
 from tests.tables import table
 from workers.reports.findings import database_error, redis_error
 
@@ -171,6 +174,98 @@ def refusing_proxy() -> Iterator[int]:
 def test_a_proxy_that_wants_a_password_is_named(cli, living, monkeypatch, refusing_proxy):  # noqa: F811
     monkeypatch.setenv("PUSHFLEET_PROXY_VIVO", f"http://127.0.0.1:{refusing_proxy}")
     only(cli("doctor", "--json"), "vendors", "407", "PUSHFLEET_PROXY_VIVO: its address")
+
+
+@pytest.fixture
+def oppo(cli, living, tmp_path) -> Iterator[None]:  # noqa: F811
+    """An account of OPPO's, and its process."""
+    secret = tmp_path / "secret"
+    secret.write_text("simulated-secret-1\n")
+    account = f"--app {APP} --business-id oppo-1 --app-key k1 --app-secret-file {secret}"
+    assert cli("credential", "add", "oppo", *account.split()).code == 0
+    living.living.beat("oppo.1", "delivery:oppo", None)
+    yield
+    living.living.leave(["oppo.1"])
+
+
+@pytest.mark.usefixtures("oppo")
+@pytest.mark.parametrize(
+    ("token", "is_looked_at"), [("OP_IN_" + "ab" * 16, True), ("OP_CN_" + "ab" * 16, False)]
+)
+def test_oppos_overseas_server_is_looked_at_where_devices_are_overseas(
+    cli,
+    living,  # noqa: F811
+    monkeypatch,
+    free_port,
+    token,
+    is_looked_at,
+):
+    sql = (
+        'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token,'
+        " registered_ms, state, state_ms)"
+        " VALUES (%s, 'u1', %s, 'android', 'oppo', 'oppo-1', %s, 1, 'active', 1)"
+    )
+    with living.engine.begin() as connection:
+        for device, one in (("home", "cd" * 16), ("other", token)):
+            connection.exec_driver_sql(sql, (APP, device, one))
+    port = free_port()
+    monkeypatch.setenv("PUSHFLEET_ENDPOINT_OPPO", living.settings.endpoints["MEIZU"])
+    monkeypatch.setenv("PUSHFLEET_ENDPOINT_OPPO_INTL", f"https://127.0.0.1:{port}")
+    said = cli("doctor", "--json")
+    if is_looked_at:
+        only(said, "vendors", f"127.0.0.1:{port}", "PUSHFLEET_ENDPOINT_OPPO_INTL")
+    else:
+        assert problems(said) == {}
+
+
+# ---------------------------------------------------------------- silent pushes
+
+
+def notes(said) -> dict[str, tuple[str, str]]:
+    """What doctor says of silent pushes, by its problem's name: (found, cure)."""
+    about = [one for one in said.json["checks"] if one["check"] == "silent pushes"]
+    assert all(one["ok"] for one in about)
+    return {one["problem"]: (one["found"], one["cure"]) for one in about}
+
+
+def test_a_silent_preset_is_told_with_what_each_vendor_makes_of_it(cli, living, tmp_path):  # noqa: F811
+    presets = {"wake": '{"push_type": "silent"}', "loud": '{"fcm": {"type": "data"}}'}
+    for name, preset in presets.items():
+        (tmp_path / "preset.json").write_text(preset)
+        assert cli("strategy", "add", APP, name, str(tmp_path / "preset.json")).code == 0
+    try:
+        said = cli("doctor", "--json")
+        assert set(notes(said)) == {"silent_preset"}
+        (found, _) = notes(said)["silent_preset"]
+        assert f"preset wake of {APP} is silent" in found
+        assert "refused for meizu, vivo" in found
+        assert "a quiet banner at xiaomi where it has words" in found
+        assert (said.code, problems(said)) == (0, {})
+    finally:
+        for name in presets:
+            assert cli("strategy", "remove", APP, name).code == 0
+
+
+def test_silent_pushes_that_did_not_leave_are_told(cli, living):  # noqa: F811
+    now = now_ms()
+    about = event_record(app=APP, ts_ms=now, received_ms=now)
+    rows = [
+        accepted_row(
+            about,
+            device=f"d{number}",
+            vendor=vendor,
+            business_id=f"{vendor}-1",
+            decision="rejected",
+            note=note,
+        )
+        for number, (vendor, note) in enumerate(
+            [("vivo", "silent_not_supported")] * 2 + [("meizu", "payload_too_large")]
+        )
+    ]
+    living.ledger.write([about, *rows])
+    (found, cure) = notes(cli("doctor", "--json"))["silent_refused"]
+    assert f"2 silent pushes of {APP} did not leave for vivo" in found
+    assert "docs/vendors/vivo.md" in cure
 
 
 # ---------------------------------------------------------------- databases

@@ -148,6 +148,30 @@ def test_a_test_push_that_nobody_took_says_why(cli, tenant, fleet, arguments, co
     assert words in said.err
 
 
+#: state of a device, and what is said of it.
+LEFT = {
+    "retired": ("retired on 20", "pushfleet device restore app-1 USER phone"),
+    "silenced": ("silenced on 20", "notifications are switched off"),
+    "unbound": ("left on 20", "only a new registration"),
+    "moved": ("without its token since 20", "only a new registration"),
+}
+
+
+@pytest.mark.parametrize(("state", "words"), LEFT.items(), ids=LEFT)
+@pytest.mark.parametrize("which", [(), ("--device", "phone")], ids=["all", "one"])
+def test_a_test_push_at_a_device_that_may_not_be_sent_to_says_so_and_why(
+    cli, runtime, tenant, fleet, state, words, which
+):
+    register(runtime, ("bob", "phone", "live1"))
+    fleet.step()
+    assert runtime.devices.set_state(APP, "bob", "phone", state, "110002: no such token")
+    fleet.start()
+    said = cli("test-push", APP, "bob", *which)
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    for part in ("phone (meizu)", "110002: no such token", *words):
+        assert part.replace("app-1", APP) in said.err
+
+
 def test_a_test_push_of_an_unknown_tenant_says_how_to_add_it(cli, runtime):
     said = cli("test-push", "nope", "bob")
     assert (said.code, "pushfleet app add nope" in said.err) == (1, True)

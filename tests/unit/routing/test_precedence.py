@@ -24,8 +24,9 @@ from tests.builders import stored_message
 from tests.tables import table
 from workers.delivery.request_batches import pack
 from workers.routing.fan_out import RoutingPorts, route
+from workers.routing.wordless import WORDLESS
 from workers.vendors import VENDORS
-from workers.vendors.types import AccessToken, Credential, PushItem, Template
+from workers.vendors.types import COMMON_OVERRIDES, AccessToken, Credential, PushItem, Template
 
 NOW_MS = 1_763_787_600_000
 
@@ -304,3 +305,48 @@ def test_verbatim_fields_choose_class_and_channel_as_far_as_an_override_may(name
     found = (note.bucket, note.class_sent, {name: sent.get(name) for name in on_wire})
     assert found == (bucket, sent_class, on_wire)
     assert not note.downgraded
+
+
+#: Values that an override may have anywhere, and pushes of every way in which one is read.
+VALUES: tuple[Any, ...] = (
+    *("LOW", "MARKETING", "ORDER", "EXPRESS", "own", "normal", "data", "passive", "keep", "silent"),
+    *(0, 1, 2, 5, 6, True, False, "https://pictures.example/a.png", {"handle": "u_9"}),
+)
+RIGHTS = (
+    *("huawei.im", "huawei.express", "harmony.im", "harmony.express", "harmony.voip"),
+    *("honor.service", "xiaomi.private", "oppo.private", "vivo.system", "meizu.private"),
+)
+WAYS: tuple[dict[str, Any], ...] = (
+    {"data": {"ext": "x"}},
+    {"class": "call", "push_type": "voip"},
+)
+
+
+def on_the_wire(vendor: Vendor, push: Mapping[str, Any], over: Mapping[str, Any]) -> object:
+    """All that a preset's overrides may change: headers, body, bucket and the badge's count."""
+    call = push.get("push_type") == "voip"
+    more = {"rights": RIGHTS, "templates": {"chat": Template("T1"), "call": Template("T2")}}
+    kind = {"kind": Kind.CALL_INVITE, "voip_token": "b2" * 32} if call else {}
+    preset: dict[str, Any] = {vendor: {"click_type": 1, "uri": "a/b", **over}}
+    note, target, house = note_of(vendor, push, preset, {"chat": "c", "call": "c"}, **more, **kind)
+    spec, credential = VENDORS[vendor], house.credential("a", vendor, "b1")
+    (batch,) = pack([PushItem(note, target, 3, 60)], spec, credential, NOW_MS, None)
+    request = spec.build(batch, credential, AccessToken("t", 0, NOW_MS * 2))
+    return request.path, request.headers, request.body, note.bucket, note.badge_mode, note.push_type
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_an_override_has_a_name_of_its_vendor_exactly_where_it_changes_something(
+    vendor: Vendor,
+) -> None:
+    every = WORDLESS.union(*(one.overrides for one in VENDORS.values())) - COMMON_OVERRIDES
+    changing = {
+        name
+        for name in every
+        if any(
+            on_the_wire(vendor, way, {name: value}) != on_the_wire(vendor, way, {})
+            for way in WAYS
+            for value in VALUES
+        )
+    }
+    assert changing == VENDORS[vendor].overrides

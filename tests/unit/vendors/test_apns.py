@@ -249,6 +249,17 @@ def test_overrides_of_the_sender():
 
 
 @pytest.mark.parametrize(
+    ("about", "woken"),
+    [(note(), True), (note(hidden=True), True), (note(kind=Kind.RECALL), False)],
+    ids=["shown", "hidden", "recall"],
+)
+def test_an_alert_wakes_the_app_too_where_the_sender_wishes_it(about, woken):
+    given = msgspec.structs.replace(about, vendor={"content_available": True})
+    aps = body_of(given)["aps"]
+    assert ("alert" in aps, aps.get("content-available") == 1) == (True, woken)
+
+
+@pytest.mark.parametrize(
     "about", [note(hidden=True), note(kind=Kind.RECALL)], ids=["hidden", "recall"]
 )
 def test_neutral_words_are_not_put_back_by_overrides(about):

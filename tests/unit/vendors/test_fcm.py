@@ -214,6 +214,14 @@ def test_a_payload_says_nothing_of_what_the_app_is_to_draw():
     assert message_of(note(payload={"title": "t"}))["data"] == {"title": "t"}
 
 
+def test_an_apps_own_server_names_its_channel_in_a_push_to_a_token():
+    payload = {"channel_id": "town-square", "sound": "s", "title": "theirs", "tag": "t"}
+    about = note(direct=True, vendor={"data_only": True}, payload=payload, placement=PLACED)
+    data = message_of(about)["data"]
+    assert (data["channel_id"], data["sound"]) == ("town-square", "s")
+    assert (data["title"], data["tag"], data["x-title"]) == ("张三", "m-9f3c", "theirs")
+
+
 def test_a_picture_is_taken_from_https_only():
     found = "image"
     assert found not in message_of(note(vendor={"image": "http://i/2"}))["android"]["notification"]

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common.contracts import Notification
-from common.model import Again, Verdict
+from common.model import Again, PushType, Verdict
 from tests.examples import examples
-from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, note
+from tests.unit.vendors.cases import ACCESS, NOW_MS, answer, batch, credential, item, note
 from tests.unit.vendors.strategies import (
     FAMILY,
     FLAG,
@@ -440,6 +440,19 @@ def test_what_is_no_token_is_known_before_a_request(spec, token):
 @quick
 def test_tokens_of_a_round_are_valid_when_each_of_them_is(spec, tokens):
     assert spec.alike.tokens_valid(tokens) == all(map(spec.token_valid, tokens))
+
+
+@every_spec
+def test_doctor_knows_what_becomes_of_a_silent_push(spec):
+    """With words of its sender, and without any."""
+    about = note(push_type=PushType.SILENT, text="hi", fallback_body="a message")
+    wordless = note(push_type=PushType.SILENT, text="a message", fallback_body="a message")
+    refused = [
+        spec.refuse is not None and spec.refuse(item(one), account(spec)) == "silent_not_supported"
+        for one in (about, wordless)
+    ]
+    known = [spec.refuses_silent, spec.refuses_silent or spec.shows_silent]
+    assert refused == known
 
 
 def test_a_lone_surrogate_becomes_the_replacement_character_wherever_it_stands():

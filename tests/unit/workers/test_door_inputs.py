@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Vendor
 from workers.gateway import gorush, matrix, mattermost
-from workers.gateway.aliases import Alias, DoorAccount, Found
+from workers.gateway.aliases import Alias, DoorAccount, Found, overlap
 from workers.gateway.clouds import CloudCallback, genuine
 from workers.gateway.events import encoded
 from workers.intake.decoding import Passed, read_entry
@@ -90,6 +90,35 @@ def test_other_doors_leave_out_what_is_too_deep() -> None:
     assert taken(push.event).push.data.payload == {"k": 1}
 
 
+@pytest.mark.parametrize(("prio", "told"), [("low", "normal"), ("high", "high"), (None, "high")])
+def test_fcm_gets_the_keys_that_sygnal_gives_it_with_ids_alone_too(prio: Any, told: str) -> None:
+    account = DoorAccount("A", Vendor.FCM, "b", (Alias("x"),))
+    device = {"pushkey": "t", "data": {"format": "event_id_only"}}
+    given = {"event_id": "$e", "room_id": "!r", "counts": {"unread": 3}, "prio": prio}
+    event = matrix.event_of(given, device, Found(account, voip=False), "en", NOW)
+    payload = taken(event).push.data.payload
+    assert payload == {
+        "room_id": "!r",
+        "event_id": "$e",
+        "unread_count": 3,
+        "prio": told,
+        "unread": 3,
+    }
+
+
+def test_each_door_asks_apple_to_wake_the_app_beside_the_alert() -> None:
+    aps = {"default_payload": {"aps": {"content-available": 1}}}
+    by_matrix = matrix.event_of(notification(), {"pushkey": "ab", "data": aps}, FOUND, "en", NOW)
+    post = {"device_id": "ab", "type": "message", "message": "hi", "cont_ava": 1}
+    by_mattermost = mattermost.event_of(post, FOUND, NOW)
+    one = {"platform": 1, "tokens": ["ab"], "message": "hi", "content_available": True}
+    by_gorush = gorush.read_request([one], [ACCOUNT], NOW).pushes[0].event
+    for event in (by_matrix, by_mattermost, by_gorush):
+        push = taken(event).push
+        assert push.vendor["apns"]["content_available"] is True
+        assert push.push_type == "alert"
+
+
 @pytest.mark.parametrize(
     ("lifetime", "ttl_s"), [(float("inf"), 60), (float("nan"), 60), (1e300, 60), (30_500, 30)]
 )
@@ -104,6 +133,13 @@ def test_a_call_rings_a_minute_at_most_whatever_its_lifetime(lifetime: float, tt
 )
 def test_mattermosts_token_stands_behind_the_platform(device_id: Any, token: str) -> None:
     assert mattermost.token_of({"platform": "apple_rn", "device_id": device_id}) == token
+
+
+@pytest.mark.parametrize(("told", "read"), [(True, True), (False, None), (None, None), ("x", None)])
+def test_mattermosts_app_is_told_to_fetch_by_the_name_that_it_reads(told: Any, read: Any) -> None:
+    given = {"device_id": "ab" * 32, "type": "message", "message": "hi", "is_id_loaded": told}
+    payload = taken(mattermost.event_of(given, FOUND, NOW)).push.data.payload
+    assert payload.get("id_loaded") is read
 
 
 @pytest.mark.parametrize("token", ["", "a\0b", "\ud83d", "x" * 2_049, "\u6c49" * 683, 7, None])
@@ -129,3 +165,31 @@ def test_a_byte_order_mark_before_a_callback_is_none_of_it() -> None:
     raw = b'\xef\xbb\xbf{"CallbackCommand":"Push.AllMemberPush","q":"a=b"}'
     found = genuine(CloudCallback("tencent", query, {}, raw), {"a": ["token"]}, now)
     assert (found.app, found.body) == ("a", raw[3:])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("org.x.ios", "org.x.ios", True),
+        ("org.x.*", "org.x.ios", True),
+        ("org.x.*", "*.ios", True),
+        ("*a*", "b*", True),
+        ("a?c", "ab?", True),
+        ("[ab]1", "[bc]?", True),
+        ("*", "x", True),
+        ("org.x.ios", "org.x.android", False),
+        ("org.x.*", "*.org", True),
+        ("a*b", "a*c", False),
+        ("a?", "a", False),
+        ("[ab]1", "[cd]?", False),
+        ("[!a]", "a", False),
+        ("x[", "x", False),
+    ],
+)
+def test_two_aliases_overlap_where_some_name_is_both(one: str, other: str, both: bool) -> None:
+    assert overlap(one, other) is both
+    assert overlap(other, one) is both
+
+
+def test_long_patterns_are_compared_at_once() -> None:
+    assert not overlap("*a" * 64 + "b", "a*" * 64 + "c")

@@ -446,6 +446,9 @@ def _receivers(
 def _members(body: Fields) -> list[str] | None:
     """tMembers: `[a, b]` without quotes, JSON text with them, or an array."""
     value = body.raw("tMembers")
+    if isinstance(value, list):
+        value = [str(one) if type(one) is int else one for one in value]
+        return Fields({"tMembers": value}).texts("tMembers")
     if not isinstance(value, str):
         return body.texts("tMembers")
     value = value.strip()

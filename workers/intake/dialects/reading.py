@@ -171,7 +171,7 @@ class Fields:
     def fields(self, key: str) -> Fields | None:
         """The object under key; what is unknown inside adds to our own number."""
         value = self.raw(key)
-        return None if value is None else self.adopt(value, key)
+        return None if value is None or value == "" else self.adopt(value, key)
 
     def adopt(self, value: Any, key: str) -> Fields:
         """An object that was unpacked from key by hand, counted like one found there."""
@@ -181,7 +181,9 @@ class Fields:
 
     def array(self, key: str) -> list[Any] | None:
         value = self.raw(key)
-        if value is not None and not isinstance(value, list):
+        if value is None or value == "":
+            return None
+        if not isinstance(value, list):
             raise DialectError("wrong_type", f"{self.path(key)} is not an array")
         return value
 

@@ -180,16 +180,16 @@ def push_fields(body: Fields, elements: list[Fields]) -> dict[str, Any]:
     """
     push: dict[str, Any] = {}
     body.skip(*BLOCKS)
-    key = next((name for name in BLOCKS if body.raw(name) is not None), None)
-    if key is not None:
-        block = body.fields(key)
-        assert block is not None
+    key = next((name for name in BLOCKS if body.raw(name) not in (None, "")), None)
+    block = None if key is None else body.fields(key)
+    if block is not None:
         push_block(block, push)
     else:
         _from_custom_element(elements, push)
     _vendor_params(body, "vendorParams", push)
     _rest_request(body, push)
-    put(push, "gate.enabled", key is not None or not body.given("V2TIMPushInfo"))
+    unwanted = body.given("V2TIMPushInfo") and body.raw("V2TIMPushInfo") is None
+    put(push, "gate.enabled", block is not None or not unwanted)
     put(push, "display.nick_prefix", "off" if "body" in push.get("display", {}) else "on")
     return push
 
@@ -238,7 +238,8 @@ ELEMENTS: Final[dict[str, tuple[str, str | None]]] = {
     "TIMRelayElem": ("merger", None),
     "TIMCustomElem": ("custom", "Desc"),
 }
-ROOMS: Final = frozenset({"AVChatRoom", "Live", "Meeting"})
+#: ChatRoom is Meeting's name in older apps, BChatRoom a larger AVChatRoom of theirs.
+ROOMS: Final = frozenset({"AVChatRoom", "BChatRoom", "Live", "Meeting", "ChatRoom"})
 
 
 def _element(source: Fields, body: Fields) -> dict[str, Any]:

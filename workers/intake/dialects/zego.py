@@ -198,9 +198,17 @@ def _message(body: Fields, sender: str) -> dict[str, Any]:
     body.skip(
         "appid", "nonce", "signature", "timestamp", "sub_msg_type", "source", "msg_seq", "payload"
     )
-    push = push_fields(body)
+    push, elements = push_fields(body), _elements(body)
     _send_options(body, push)
-    return {"sender": {"id": sender}, "elements": _elements(body), "push": push}
+    if all(one["type"] in ("text", "custom") and "text" not in one for one in elements):
+        _show_title(push["display"])
+    return {"sender": {"id": sender}, "elements": elements, "push": push}
+
+
+def _show_title(display: dict[str, Any]) -> None:
+    """Of a message without words of its own the title is all that its sender wrote to be shown."""
+    if "title" in display and "body" not in display:
+        display["body"] = display.pop("title")
 
 
 def message(body: Fields, call: Call) -> Found:

@@ -48,6 +48,19 @@ APNS: Final = VendorSpec(
     endpoints_used=endpoints_used,
     demo_token=demo_token,
     place=place,
+    overrides=frozenset(
+        {
+            "category",
+            "content_available",
+            "critical",
+            "interruption_level",
+            "mutable_content",
+            "priority",
+            "push_type",
+            "title",
+            "voip",
+        }
+    ),
     limits=Limits(
         rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"
     ),  # Apple publishes none: a fuse

@@ -250,6 +250,8 @@ def _aps(note: Notification) -> dict[str, Any]:
         aps["category"] = vendor["category"]
     if note.image or vendor.get("mutable_content"):
         aps["mutable-content"] = 1
+    if vendor.get("content_available") in (True, 1) and not quiet(note):
+        aps["content-available"] = 1  # an alert that wakes the app, too
     if _count(vendor.get("badge")) is not None:
         aps["badge"] = _count(vendor["badge"])
     level = _level(

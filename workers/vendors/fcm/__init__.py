@@ -37,6 +37,7 @@ FCM: Final = VendorSpec(
     demo=demo,
     demo_share=12,
     place=place,
+    overrides=frozenset({"channel_id", "data_only", "image", "priority", "type"}),
     limits=Limits(
         rate_per_s=10_000.0,
         burst=10_000.0,

@@ -67,6 +67,9 @@ QUIET_LOOK: Final[Mapping[str, Any]] = {
 }
 #: Keys of a data message that the app draws.
 DRAWN: Final = frozenset({"title", "body", "tag", "channel_id", "sound", "image", "badge"})
+#: Of those the ones that an app's own server sets in a push to a token: Mattermost's apps read
+#: their conversation as `channel_id`.
+LOOKS: Final = frozenset({"channel_id", "sound", "image"})
 _RESERVED: Final = re.compile(r"from|message_type|collapse_key|gcm.*|google.*", re.DOTALL)
 _HEAD: Final = b'{"message":{"android":{"ttl":"%ds",'
 
@@ -168,7 +171,8 @@ def _data_message(note: Notification) -> tuple[bytes, bytes, bool]:
     """The same for a message that the app reads: everything in `data`, values are texts."""
     silent = note.push_type is PushType.SILENT
     extra, texts_shown = ({}, {}) if silent else (_drawing(note), _words(note))
-    data = {**extra, **_data(note, frozenset() if silent else DRAWN.union(extra))}
+    ours = frozenset() if silent else DRAWN.union(extra)
+    data = {**extra, **_data(note, ours - LOOKS if note.direct else ours)}
     words, too_large = _fitted(texts_shown, (data,), spare=len("badge") + 10, prefix=note.prefix)
     if silent and note.badge_value is not None:
         data["badge"] = str(note.badge_value)

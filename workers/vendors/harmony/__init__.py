@@ -42,6 +42,7 @@ HARMONY: Final = VendorSpec(
     demo_share=8,
     platform="harmony",
     place=place,
+    overrides=frozenset({"category", "click_type", "push_type", "test_message", "uri", "voip"}),
     receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; no number of all messages a
     #: device, 2 of marketing.

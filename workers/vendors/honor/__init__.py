@@ -36,6 +36,7 @@ HONOR: Final = VendorSpec(
     demo=demo,
     demo_share=8,
     place=place,
+    overrides=frozenset({"importance"}),
     receipts=RECEIPTS,
     #: 80 % of the published 3000 a second, counted in devices; 2 marketing messages a device and
     #: day.

@@ -35,6 +35,9 @@ HUAWEI: Final = VendorSpec(
     demo=demo,
     demo_share=14,
     place=place,
+    overrides=frozenset(
+        {"category", "channel_id", "ext_as_intent", "importance", "target_user_type"}
+    ),
     receipts=HUAWEI_RECEIPTS,
     #: 6000 devices a second is the floor of the published formula; 3000 and 2 a device and day.
     #: Sources: docs/vendors/huawei.md, 2026-05.

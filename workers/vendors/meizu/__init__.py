@@ -27,6 +27,7 @@ MEIZU: Final = VendorSpec(
     demo=demo,
     demo_share=5,
     place=place,
+    overrides=frozenset({"notice_msg_type"}),
     receipts=RECEIPTS,
     limits=Limits(rate_per_s=200.0, burst=200.0, rate_unit="request", device_cap_public=3),
     token_valid=token_valid,
@@ -34,4 +35,5 @@ MEIZU: Final = VendorSpec(
     checked=checked,
     rights=frozenset({"meizu.private"}),
     refuse=refuse,
+    refuses_silent=True,
 )

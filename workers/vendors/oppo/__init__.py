@@ -19,7 +19,7 @@ from workers.vendors.oppo.credential import (
     read_credential,
 )
 from workers.vendors.oppo.receipts import RECEIPTS
-from workers.vendors.oppo.registration_ids import group, token_valid
+from workers.vendors.oppo.registration_ids import endpoint_of, group, token_valid
 from workers.vendors.oppo.request import build
 from workers.vendors.types import AccessSpec, Limits, VendorSpec
 
@@ -42,8 +42,10 @@ OPPO = VendorSpec(
     demo_share=8,
     rights_want_channel=frozenset({"oppo.private", "oppo.strong"}),
     endpoints_used=lambda _account: ("OPPO",),
+    endpoint_of=endpoint_of,
     demo_token=demo_token,
     place=place,
+    overrides=frozenset({"category", "channel_id", "notify_level"}),
     raw_wishes=("notification", ("channel_id", "category", "notify_level")),
     receipts=RECEIPTS,
     # Under 10 million users 5,000 targets/s; under 50,000 users 100,000 public a day, 2 a device

@@ -36,6 +36,7 @@ XIAOMI = VendorSpec(
     rights_need_template={"xiaomi.private": ("chat", "call")},
     endpoints_used=lambda account: (endpoint_of(account),),
     place=place,
+    overrides=frozenset({"channel_id", "channel_name", "template_id"}),
     raw_wishes=("extra", ("channel_id",)),
     receipts=RECEIPTS,
     # pId=1656 of 2026-02-04: a new app has 500 requests/s; public 2 x 10,000 a day and 5 a device;

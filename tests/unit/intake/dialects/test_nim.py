@@ -158,6 +158,7 @@ MEMBERS = {
     "without quotes": ("[ann, bob, cid]", ["bob", "cid"]),
     "with quotes": ('["ann","bob"]', ["bob"]),
     "an array": (["ann", "bob", "bob"], ["bob"]),
+    "an array of numbers": ([7, "bob"], ["7", "bob"]),
     "numbers stay as they are written": ("[007, 1e3]", ["007", "1e3"]),
     "the sender alone": ("[ann]", []),
     "nobody": ("[]", ABSENT),

@@ -43,6 +43,8 @@ CallbackCommand=State.StateChange -> missing_field!
 Type=AVChatRoom -> room
 Type=Live -> room
 Type=Meeting -> room
+Type=ChatRoom -> room
+Type=BChatRoom -> room
 MsgSeq=null -> missing_field!
 [tencent c2c]
 From_Account="" -> missing_field!

@@ -303,3 +303,21 @@ def test_each_push_field_has_its_canonical_place(cloud, extra, places):
         push = push_of(cloud, body(**extra))
         assert [(place, at(push, place)) for place, _ in places] == places
         assert run(cloud, body(**extra)).unknown_fields == 0
+
+
+EMPTY = [
+    ("tencent", "OfflinePushInfo"),
+    ("tencent", "V2TIMPushInfo"),
+    ("tencent", "SendMsgControl"),
+    ("tencent", "GroupAtInfo"),
+    ("zego", "pushConfig"),
+    ("zego", "SendMsgOptions"),
+    ("nim", "push_config"),
+    ("nim", "message_config"),
+]
+
+
+@pytest.mark.parametrize(("cloud", "field"), EMPTY)
+def test_an_empty_text_in_place_of_a_block_or_a_list_is_none(cloud, field):
+    for body in BODIES[cloud]:
+        assert push_of(cloud, body(**{field: ""})) == push_of(cloud, body())

@@ -91,6 +91,20 @@ def test_each_message_type_becomes_our_elements(msg_type, msg_body, elements):
     assert data_of("zego", zego(msg_type=msg_type, msg_body=msg_body))["elements"] == elements
 
 
+TITLE_ONLY = {
+    "a custom message": ({"msg_type": 200}, {"body": "T"}),
+    "a text of nothing": ({"msg_body": ""}, {"body": "T"}),
+    "a text": ({"msg_body": "hi"}, {"title": "T"}),
+    "a picture": ({"msg_type": 11}, {"title": "T"}),
+}
+
+
+@pytest.mark.parametrize(("extra", "shown"), TITLE_ONLY.values(), ids=TITLE_ONLY)
+def test_a_title_is_shown_alone_where_the_message_has_no_words(extra, shown):
+    display = push_of("zego", zego(**client(title="T"), **extra))["display"]
+    assert display == {**shown, "nick_prefix": "off"}
+
+
 def test_a_group_message_for_some_reaches_only_them():
     group = {"conv_type": 2, "conv_id": "g"}
     some = data_of(

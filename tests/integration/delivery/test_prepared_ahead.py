@@ -1,0 +1,164 @@
+"""While a lane's round is on the wire its next one is prepared. It leaves when that one is written,
+not before what that one left, and not if it has waited for so long that it may have been recalled.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.model import Vendor
+from common.storage.counting import field_of
+from tests.badge_counts import unspoken
+from tests.integration.delivery.test_together import Apns, Fleet, production, runtime, sandbox
+from tests.integration.delivery.test_usual import alike, no_round_is_late
+from tests.queued import queue
+from tests.waiting import eventually
+from workers.handlers import running_rounds
+from workers.handlers.delivery import LaneSender
+from workers.maintenance.timer import Timer
+from workers.runtime import Runtime
+from workers.transport.engine import Http2Transport
+
+__all__ = ["no_round_is_late", "production", "runtime", "sandbox"]
+
+ENTRIES, EACH = 12, 100
+
+
+class Wire:
+    """The transport's calls. sent: the tokens of each; the first one waits for `open`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent, self.most = list[list[str]](), 0
+        self.first, self.open = threading.Event(), threading.Event()
+        self._lock, self._now = threading.Lock(), 0
+        send_many = Http2Transport.send_many
+
+        def counted(this: Http2Transport, route: Any, requests: Sequence[Any], *more: Any) -> Any:
+            with self._lock:
+                self.sent.append([one.path.rpartition("/")[2] for one in requests])
+                self._now += len(requests)
+                self.most = max(self.most, self._now)
+            self.first.set()
+            self.open.wait(30)
+            try:
+                return send_many(this, route, requests, *more)
+            finally:
+                with self._lock:
+                    self._now -= len(requests)
+
+        monkeypatch.setattr(Http2Transport, "send_many", counted)
+
+
+class Lane:
+    """One lane with a backlog, and its sender in a thread."""
+
+    def __init__(self, runtime: Runtime, space: str, wire: Wire) -> None:
+        self.runtime, self.wire = runtime, wire
+        self.fleet = Fleet(runtime, space)
+        self.app = self.fleet.apps[0]
+        assert isinstance(self.fleet.drain, LaneSender)
+        self.sender = self.fleet.drain
+        self.over = threading.Event()
+        self._thread = threading.Thread(target=self._drain)
+
+    def _drain(self) -> None:
+        while not self.over.wait(0.005):
+            self.sender(self.over.is_set)
+
+    def begin(self) -> None:
+        """Its first round is held on the wire, and the next one is prepared."""
+        whole = alike(self.app, ["hi"] * (ENTRIES * EACH))
+        for start in range(0, len(whole.rows), EACH):
+            part = msgspec.structs.replace(whole, rows=whole.rows[start : start + EACH])
+            queue(self.runtime, [part])
+        self._thread.start()
+        assert self.wire.first.wait(30)
+        eventually(lambda: self._taken() > len(self.wire.sent[0]), 30)
+
+    def _taken(self) -> int:
+        """Pushes whose numbers are taken, of entries that have not ended."""
+        keys = self.runtime.keys
+        names = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
+        return sum(int(name.split(b";")[3]) for name in names)
+
+    def counts(self) -> set[bytes | None]:
+        """How often the persons' pushes were counted."""
+        found = unspoken(self.runtime.redis, self.runtime.keys.prefix)
+        fields = [field_of(self.app, f"u{n}", "d").encode() for n in range(ENTRIES * EACH)]
+        return {found.get(field) for field in fields}
+
+    def end(self) -> None:
+        self.wire.open.set()
+        self.over.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+
+@pytest.fixture
+def lane(runtime: Runtime, space: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
+    made = Lane(runtime, space, Wire(monkeypatch))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still makes no prepared round too old."""
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 60.0)
+
+
+def accepted(lane: Lane) -> int:
+    return [row[2] for row in lane.fleet.rows()].count("accepted")
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_next_round_is_prepared_and_leaves_when_the_first_is_written(lane: Lane) -> None:
+    lane.begin()
+    ahead = lane.sender.running.own()
+    assert len(lane.wire.sent) == 1, "nothing leaves before the first round is written"
+    assert len(ahead) == 2
+    assert lane.sender.running.push_room().pushes == lane.sender.in_flight_max - ahead[0].most
+    lane.wire.open.set()
+    eventually(lambda: accepted(lane) == ENTRIES * EACH, 60)
+    tokens = [token for sent in lane.wire.sent for token in sent]
+    assert tokens == [f"{n:064x}" for n in range(ENTRIES * EACH)], "in order, each once"
+    assert lane.wire.most <= lane.sender.in_flight_max
+    assert lane.counts() == {b"1"}
+
+
+def test_what_was_recalled_while_a_prepared_round_waited_is_not_sent(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 0.0)
+    lane.begin()
+    recalled = len(lane.wire.sent[0])  # the first push of the prepared round
+    lane.runtime.marks.recall(lane.app, "c2c:ann", f"m{recalled}")
+    lane.wire.open.set()
+    eventually(lambda: accepted(lane) == ENTRIES * EACH - 1, 60)
+    decisions = {user: decision for _, user, decision, *_ in lane.fleet.rows()}
+    assert decisions[f"u{recalled}"] == "recalled"
+    tokens = [token for sent in lane.wire.sent for token in sent]
+    assert f"{recalled:064x}" not in tokens
+    assert len(tokens) == len(set(tokens)) == ENTRIES * EACH - 1
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_prepared_round_does_not_overtake_what_the_first_one_left(
+    lane: Lane, production: Apns
+) -> None:
+    production.faults(status=503, status_share=1.0)  # type: ignore[no-untyped-call]
+    lane.begin()
+    lane.wire.open.set()
+    first = len(lane.wire.sent[0])
+    eventually(lambda: not lane.sender.running.own(), 60)
+    assert all(len(sent) == 1 for sent in lane.wire.sent[1:]), "it is tried with one push at most"
+    assert lane.runtime.lane_queues.waiting(f"{lane.app}:{Vendor.APNS}:ios") >= (
+        ENTRIES * EACH - first
+    ), "what was prepared waits again"
+    production.faults(status=0, status_share=0.0)  # type: ignore[no-untyped-call]
+    timer = Timer(lane.runtime)
+    eventually(lambda: accepted(lane) == ENTRIES * EACH, 60, timer.turn)
+    assert lane.counts() == {b"1"}, "whoever was counted for the prepared round is not again"
