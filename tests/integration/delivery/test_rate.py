@@ -98,7 +98,11 @@ def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(world: World)
     not taken as such.
     """
     world.drain.running.in_flight_max = 160  # type: ignore[union-attr]
-    group: dict[str, Any] = {"urgency": Urgency.BULK, "conversation_type": "group"}
+    group: dict[str, Any] = {
+        "urgency": Urgency.BULK,
+        "conversation_type": "group",
+        "badge_increment": 1,
+    }
     works = [work(number, MessageClass.CHAT, user=f"u{number}", **group) for number in range(600)]
     for start in range(0, len(works), 60):
         world.put(works[start : start + 60])
