@@ -67,7 +67,7 @@ TABLE: Final = r"""
       | "        and note.collapse_id == note.message_id\n" | ""
     a number that nobody saw is not given back | common/storage/lua/lane_commit.lua
       | integration/test_numbers.py integration/lanes/test_takeover.py
-      | "    uncount(key, mark[3], mark[4])\n" | ""
+      | "    uncount(mark[2], mark[3], mark[4], mark[5])\n" | ""
     two pages of a group make two pushes for one person | common/storage/fanouts.py
       | integration/test_members.py | "            pipe.sadd(key, *map(_digest, users))\n" | ""
     what is taken of a shard among others counts as the first one's | common/storage/joint_lanes.py
