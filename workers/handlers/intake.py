@@ -620,10 +620,13 @@ class IntakeLoop:
         return self._finished(len(entries), began)
 
     def _finished(self, done: int, began: float) -> int:
-        """After a full read that can wait it looks for urgent entries; the number with those."""
+        """After a full read it looks for entries that are more urgent than what it brought; the
+        number with those.
+        """
         count = next(iter(self._counts.values()))
-        if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
-            done += self._overtaking.turn()
+        if done >= count:
+            can_wait = self._handler.can_wait > CAN_WAIT_SHARE
+            done += self._overtaking.turn() if can_wait else self._overtaking.call_turn()
         self._bound()
         self._leave_turns(done, began)
         return done
