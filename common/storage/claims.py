@@ -17,7 +17,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from common.storage import badges, row_numbers, usual_numbers
+from common.storage import badges, counting, row_numbers, usual_numbers
+from common.storage.counting import FirstNumbers
 from common.storage.keys import Keys
 from common.storage.row_numbers import Lot
 from common.storage.scripts import Call, run_all, script
@@ -39,6 +40,8 @@ class ClaimState(IntEnum):
 
 
 _STATES = tuple(ClaimState)
+#: Values of a push in the call of take_numbers.lua.
+_ASKED = 11
 #: (entry, place, app, message, conversation, ts in ms, user, device, badge step, counted): a push
 #: of a leased entry that asks to be sent; conversation is `call` for an invitation. The requests of
 #: one entry are adjacent.
@@ -137,13 +140,13 @@ class Claims:
     few_max = 8
 
     def __init__(self, redis: Redis, keys: Keys, *, usual: bool = True) -> None:
-        """usual: first deliveries use plain commands (usual_numbers.py), not the script."""
+        """usual: first deliveries go by usual_numbers.py, not by the script."""
         self.keys = keys
         self._redis = redis
         self._usual = usual
-        self._claim = script(redis, "claim")
-        self._take = script(redis, "take_numbers")
-        self._few = script(redis, "take_few")
+        self._claim = script(redis, "claim", "counts")
+        self._take = script(redis, "take_numbers", "counts")
+        self._first = FirstNumbers(redis)
 
     def lease(self, asks: Sequence[ClaimRequest]) -> list[Claim]:
         """One claim per ask, in order."""
@@ -159,13 +162,17 @@ class Claims:
             (
                 *(a.push_id, day_of(a.ts_ms), a.app, a.message_id, a.user, a.device),
                 *(a.conversation, a.judged_ms or a.ts_ms, a.entry, a.badge_step, a.registered_ms),
+                counting.bucket_of(a.app, a.user),
             )
             for a in asks
         ]
         packed = msgspec.msgpack.encode(told)
         reply = self._claim(
-            keys=[keys.claim, keys.badge, keys.revoked_marks, keys.read_marks],
-            args=[KEEP_S, badges.KEEP_S, packed],
+            keys=[
+                *(keys.claim, keys.badge, keys.revoked_marks, keys.read_marks),
+                keys.count_hashes,
+            ],
+            args=[KEEP_S, badges.KEEP_S, packed, counting.period_now()],
         )
         return [
             Claim(_STATES[state], None if badge < 0 else badge, why)
@@ -212,7 +219,9 @@ class Claims:
             chosen = self._take_few(lots, chosen, found)
         for some in _within(chosen, [len(lots[place][0].users) for place in chosen], LEASE_MAX):
             with contextlib.suppress(RedisConnectionError, ResponseError):
-                taken = row_numbers.take(self._redis, [lots[place] for place in some], KEEP_S)
+                taken = row_numbers.take(
+                    self._redis, self._first, [lots[place] for place in some], KEEP_S
+                )
                 for place, numbers in zip(some, taken, strict=True):
                     found[place] = numbers
         return found
@@ -224,13 +233,13 @@ class Claims:
         found: list[list[tuple[int, str]] | None],
     ) -> list[int]:
         """Puts numbers of these lots into `found`, by a script; those that are to be looked at."""
-        calls = [row_numbers.few_call(self._few, lots[place][0], KEEP_S) for place in chosen]
         try:
-            answers = run_all(self._redis, calls)
+            some = [lots[place][0] for place in chosen]
+            answers = row_numbers.take_few(self._first, some, KEEP_S)
         except (RedisConnectionError, ResponseError):  # what was taken is noted: as in take_rows
             return []
         for place, answer in zip(chosen, answers, strict=True):
-            found[place] = row_numbers.few_answer(answer)
+            found[place] = answer
         return [place for place in chosen if found[place] is None]
 
     def _usually(self, parts: Sequence[TakenPart]) -> list[list[Number] | None]:
@@ -245,7 +254,7 @@ class Claims:
             return found
         wanted = [(parts[at].holders, parts[at].word, parts[at].asks) for at in chosen]
         try:
-            reply = usual_numbers.take(self._redis, self.keys, wanted, KEEP_S)
+            reply = usual_numbers.take(self._redis, self.keys, self._first, wanted, KEEP_S)
         except (
             RedisConnectionError,
             ResponseError,
@@ -278,26 +287,20 @@ class Claims:
             pushes = entries.setdefault(entry, [])
             mark = revoked.setdefault(prefix.revoked(app, conversation, message), len(revoked) + 1)
             read = names.setdefault(prefix.read(app, user), len(names))
-            badge = names.setdefault(prefix.badges(app, user), len(names)) if step >= 0 else 0
-            pushes += (
-                place,
-                mark,
-                read,
-                conversation,
-                message,
-                ts_ms,
-                badge,
-                device,
-                step,
-                counted,
-            )
+            badge = hashes = 0
+            if step >= 0:
+                badge = names.setdefault(prefix.badges(app, user), len(names))
+                those = counting.hashes_of(prefix, counting.bucket_of(app, user))
+                hashes = min([names.setdefault(one, len(names)) for one in those])
+            pushes += (place, mark, read, conversation, message, ts_ms)
+            pushes += (badge, device, step, counted, hashes)
         first = 2 + len(entries)
         keys = [part.holders, *map(prefix.taken, entries), *names, *revoked]
         packed = msgspec.msgpack.encode(
             [
                 one
                 for entry, pushes in entries.items()
-                for one in (entry, len(pushes) // 10, *pushes)
+                for one in (entry, len(pushes) // _ASKED, *pushes)
             ]
         )
         args: list[str | int | bytes] = [

@@ -20,6 +20,7 @@ from common.storage.guard import Held
 from common.storage.people import PeopleCache
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
+from common.storage.text_arrays import text_array
 
 #: States of a device whose user is still the one who registered it.
 STANDING = (ACTIVE, "retired", "silenced")
@@ -41,7 +42,7 @@ _CONTENT_KEYS = (
 )
 _BY_USERS = text(
     f'{_COLUMNS} FROM devices d{_CONTENT_KEYS} WHERE d.app = :app AND d."user" = '
-    "ANY(:users) AND d.state = 'active' ORDER BY d.device_id"
+    "ANY(CAST(:users AS text[])) AND d.state = 'active' ORDER BY d.device_id"
 )
 _BY_PEOPLE = text(
     f'{_COLUMNS} FROM unnest(CAST(:apps AS text[]), CAST(:users AS text[])) AS p (app, "user")'
@@ -113,7 +114,8 @@ class Devices:
         """
         found: dict[str, list[Device]] = {}
         with self._engine.connect() as connection:
-            for row in connection.execute(_BY_USERS, {"app": app, "users": list(users)}).all():
+            values = {"app": app, "users": text_array(users)}
+            for row in connection.execute(_BY_USERS, values).all():
                 found.setdefault(row[0], []).append(
                     Device(row[1], row[2], Vendor(row[3]), *row[4:-1])
                 )
@@ -135,7 +137,10 @@ class Devices:
         with self._engine.connect() as connection:
             for row in connection.execute(
                 _BY_PEOPLE,
-                {"apps": [app for app, _ in chosen], "users": [user for _, user in chosen]},
+                {
+                    "apps": text_array([app for app, _ in chosen]),
+                    "users": text_array([user for _, user in chosen]),
+                },
             ).all():
                 found.setdefault((row[-1], row[0]), []).append(
                     Device(row[1], row[2], Vendor(row[3]), *row[4:-1])

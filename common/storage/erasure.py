@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Engine, delete, select, text, update
 
 from common.ledger_records import pack_users, unpack_users
 from common.raw_texts import names
+from common.storage import counting
 from common.storage.bindings import LEFT, Bindings
 from common.storage.dead_letters import DeadLetters
-from common.storage.keys import Keys
+from common.storage.keys import Keys, literal
 from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
 from common.storage.tables import pages
@@ -61,6 +62,7 @@ def erase(
         known.changing([(app, user)])
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
+    found["redis"] += counting.forget(redis, keys, app, user)
     silent: Any = list(redis.scan_iter(match=literal(keys.silent(app, user, "")) + "*", count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"], found["sealed"] = _letters(letters, app, user)
@@ -112,8 +114,3 @@ def _letters(letters: DeadLetters, app: str, user: str) -> tuple[int, int]:
         if names(letter.raw, user) or user in letter.fields.values():
             named.append(letter.id)
     return (letters.drop(named) if named else 0), sealed
-
-
-def literal(text_: str) -> str:
-    """A key as a pattern that matches nothing else."""
-    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text_)

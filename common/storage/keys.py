@@ -89,6 +89,11 @@ QUEUES = {
 } | dict.fromkeys(OUT, PRESENCE)
 
 
+def literal(text_: str) -> str:
+    """A key as a pattern that matches nothing else."""
+    return "".join(f"\\{sign}" if sign in "*?[]\\^" else sign for sign in text_)
+
+
 def renamed(name: bytes, root: str, new_root: str) -> bytes:
     """A key of ours under another root (Settings.key_root): from one server to a
     cluster, or back.
@@ -168,6 +173,13 @@ class Keys:
         return f"{self.claim}{day}:{push_id[:4]}"
 
     badge = _Name("badge:")
+
+    #: Prefix: claim.lua appends the period and the bucket.
+    count_hashes = _Name("{s0}:counts:")
+
+    def counts(self, period: int, bucket: int) -> str:
+        """Badge counts of devices of which no word is known (counting.py)."""
+        return f"{self.count_hashes}{period}:{bucket}"
 
     def badges(self, app: str, user: str) -> str:
         return f"{self.badge}{{{app}:{user}}}"

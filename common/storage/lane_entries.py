@@ -146,7 +146,7 @@ class LaneCommit:
     changed: (entry, its remainder), once per part. records: of the ledger. later: members of the
     delayed set with their delay in ms. bytes_more: how much the lane's queues grow. unused: tokens
     that were not needed. taken: keys of the badge numbers that the entries' pushes have taken.
-    marks: see lane_commit.lua; keys: the marks' keys.
+    marks: see lane_commit.lua; keys: the marks' keys; shared: numbers of those that marks share.
     """
 
     ended: list[LaneEntry] = field(default_factory=list)
@@ -159,6 +159,7 @@ class LaneCommit:
     taken: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     marks: list[tuple[Any, ...]] = field(default_factory=list)
+    shared: dict[str, int] = field(default_factory=dict)
 
     @property
     def ends_all(self) -> bool:
@@ -170,6 +171,13 @@ class LaneCommit:
         """names: the mark's own keys, next to each other."""
         self.marks.append((kind, _OWN_KEYS + 1 + len(self.keys), *values))
         self.keys.extend(names)
+
+    def share(self, names: Sequence[str]) -> int:
+        """The number of the first of these keys, next to each other and once for all marks."""
+        if names[0] not in self.shared:
+            self.shared[names[0]] = _OWN_KEYS + 1 + len(self.keys)
+            self.keys.extend(names)
+        return self.shared[names[0]]
 
 
 #: Keys of lane_commit before those of the marks.

@@ -80,7 +80,8 @@ class LaneQueues(LaneLoads):
         self._own: dict[str, list[str]] = {}  # keys by lane
         self._pops: dict[Vendor, list[str]] = {}  # keys of `pop`
         self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
-        self._pop, self._commit = script(redis, "ready_pop"), script(redis, "lane_commit")
+        self._pop = script(redis, "ready_pop")
+        self._commit = script(redis, "lane_commit", "counts")
         self._end = script(redis, "lanes_end")
         self._take, self._lease = (
             script(redis, "lane_take", "rate_now"),

@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, LiteralString
@@ -36,6 +37,7 @@ from common.ledger_records import (
 )
 from common.storage import ledger_own as own
 from common.storage import sql
+from common.storage.early_rows import EarlyRows
 from common.storage.ledger_copy import (
     EVENT_COLUMNS,
     NOTE_COLUMNS,
@@ -122,6 +124,7 @@ class Ledger(LedgerReader):
         super().__init__(engine)
         self._days: set[date] = set()
         self._pending: dict[int, None] = {}
+        self._early = EarlyRows()
 
     def write(
         self, records: Iterable[Record], again: bool = False, fence: Fence | None = None
@@ -139,7 +142,8 @@ class Ledger(LedgerReader):
         }
         days = _days_of(by_type)
         self._ensure_days(days)
-        batch = _Batch(by_type, self._pending)
+        batch = _Batch(by_type, self._pending, self._early.events)
+        self._early.begin(batch.outside, batch.alone)
         try:
             self._store(batch, again, fence)
         except (
@@ -149,6 +153,7 @@ class Ledger(LedgerReader):
             self._ensure_days(days)
             self._store(batch, again, fence)
         self._remember(batch.rows)
+        self._early.written(batch.alone)
 
     def _store(self, batch: _Batch, again: bool, fence: Fence | None) -> None:
         """Inserts new rows directly; merges the whole batch when one of them is not new."""
@@ -346,18 +351,24 @@ class _StandsThereError(Exception):
 
 class _Batch:
     """The lines of one transaction, made once. pending: keys of rows that were written and are not
-    final. rows: all but those that came in columns and stand in their events.
+    final. rows: all but those that came in columns and stand in their events. early: EarlyRows.
+    outside, alone: rows that go to `ledger`, and events without a row in them.
     """
 
-    def __init__(self, by_type: dict[type, list[Any]], pending: dict[int, None]) -> None:
+    def __init__(
+        self,
+        by_type: dict[type, list[Any]],
+        pending: dict[int, None],
+        early: AbstractSet[tuple[str, str]],
+    ) -> None:
         events: list[EventRecord] = by_type.get(EventRecord, [])
         rows: list[RowRecord] = by_type.get(RowRecord, [])
         waiting = {own.row_key(row) for row in rows if row.decision is None}
         blocks = by_type.get(EventColumns, []), by_type.get(RowColumns, [])
         self._given: tuple[Sequence[Record], ...] = [*events, *blocks[0]], [*rows, *blocks[1]]
-        usual, left, rest = own.met_in_columns(*blocks, rows, (waiting, pending.keys()))
+        usual, left, rest = own.met_in_columns(*blocks, rows, (waiting, pending.keys()), early)
         events, rows = events + left, rows + rest
-        pairs = own.met(events, rows) if events and rows else []
+        pairs = own.met(events, rows, early) if events and rows else []
         new, known = rows, list[RowRecord]()
         if waiting or pending:
             known = [
@@ -377,7 +388,7 @@ class _Batch:
             self._lone = [row for row in new if id(row) not in met_rows]
             apart = [event for event in events if id(event) not in met_events]
         self._new = "".join(map(row_line, self._lone))
-        self._merged = known
+        self.outside, self.alone, self._merged = [*self._lone, *known], apart, known
         self._events = "".join(map(event_line, apart))
         written: list[NoteRecord] = by_type.get(NoteRecord, [])
         self._steps = "".join([note_line(note) for note in written if note.kind != "receipt"])

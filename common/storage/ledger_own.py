@@ -61,11 +61,14 @@ VIEW: Final = (
 
 
 def met(
-    events: Sequence[EventRecord], rows: Sequence[RowRecord]
+    events: Sequence[EventRecord],
+    rows: Sequence[RowRecord],
+    early: AbstractSet[_Name] = frozenset(),
 ) -> list[tuple[EventRecord, RowRecord]]:
     """The events whose row can be stored in them, with it.
 
-    It is the only one among these, final, of a lane without receipts.
+    It is the only one among these, final, of a lane without receipts. early: events of which a row
+    may stand in `ledger` already.
     """
     single = {(row.app, row.event_id): row for row in rows}
     if len(single) < len(rows):
@@ -81,6 +84,7 @@ def met(
         and only.ts_ms == event.ts_ms
         and not event.filed_ms
         and only.decided_ms - event.ts_ms < APART_MS
+        and not (early and (event.app, event.event_id) in early)
     ]
 
 
@@ -89,12 +93,14 @@ def met_in_columns(
     rows: Sequence[RowColumns],
     others: Sequence[RowRecord],
     known: Sequence[AbstractSet[int]],
+    early: AbstractSet[_Name] = frozenset(),
 ) -> tuple[str, list[EventRecord], list[RowRecord]]:
     """As `met`, of columns: the lines of what belongs together, single records of all else.
 
     others: further rows of the same write. known: sets with the `row_key` of rows that are not new.
     """
     several = _of_several_rows(rows, others)
+    several = several | early if early else several
     known = [keys for keys in known if keys]
     firsts = {(one.app, one.event_ids[0]): one for one in events if one.event_ids}
     lines, apart, met_whole = list[str](), list[RowColumns](), set[int]()

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, literal, or_, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Engine, and_, func, literal, or_, select, text, true, tuple_
 
 from common.clock import day_of
 from common.ledger_records import Place, unpack_users
@@ -26,6 +26,8 @@ from common.storage.tables import ledger_all as ledger
 ROWS_MAX = 1_000_000
 #: Rows that are fetched at once where all are read.
 ROWS_AT_ONCE = 5_000
+#: Events whose steps and receipts are read at once.
+NOTED_AT_ONCE = 500
 #: Rows of one message that a withdrawal reads at once.
 SEEN_PAGE = 1_000
 #: The last pushes to a token that a clear looks through: more than a phone shows of one app.
@@ -89,6 +91,36 @@ class LedgerReader:
             row = connection.execute(statement.limit(1)).mappings().first()
             return dict(row) if row is not None else None
 
+    def tokens_of(
+        self, event: Mapping[str, Any], user: str | None, most: int
+    ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """(event, row) of the pushes to tokens of this event's message, by user and event; at most
+        `most`. A door tells of each phone in an event of its own.
+        """
+        alike = (
+            events.c.app == event["app"],
+            events.c.message_id == event["message_id"],
+            events.c.type == event["type"],
+        )
+        theirs = (
+            ledger.c.day == events.c.day,
+            ledger.c.app == events.c.app,
+            ledger.c.event_id == events.c.event_id,
+        )
+        statement = select(events, ledger).join(ledger, and_(*theirs)).where(*alike)
+        if user is not None:
+            statement = statement.where(ledger.c.user == user)
+        ordered = statement.order_by(ledger.c.user, ledger.c.event_id).limit(most)
+        width = len(events.c)
+        with self._engine.connect() as connection:
+            return [
+                (
+                    dict(zip(events.c.keys(), found[:width], strict=True)),
+                    dict(zip(ledger.c.keys(), found[width:], strict=True)),
+                )
+                for found in connection.execute(ordered)
+            ]
+
     def rows(
         self, event: Mapping[str, Any], user: str | None = None, most: int = ROWS_MAX
     ) -> list[dict[str, Any]]:
@@ -146,19 +178,22 @@ class LedgerReader:
                     alone.add((*key, paged["user"]))
                     yield paged
 
-    def notes(self, event: Mapping[str, Any], user: str | None = None) -> list[dict[str, Any]]:
-        statement = select(notes).where(
-            notes.c.day == event["day"],
-            notes.c.app == event["app"],
-            notes.c.event_id == event["event_id"],
-        )
-        if user is not None:
-            statement = statement.where(notes.c.user.in_(("", user)))  # "": of the whole event
+    def notes(
+        self, of: Sequence[Mapping[str, Any]], user: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Steps and receipts of these events, in order of time."""
+        found: list[dict[str, Any]] = []
+        key = tuple_(notes.c.day, notes.c.app, notes.c.event_id)
         with self._engine.connect() as connection:
-            return [
-                dict(row)
-                for row in connection.execute(statement.order_by(notes.c.at_ms)).mappings()
-            ]
+            for start in range(0, len(of), NOTED_AT_ONCE):
+                some = of[start : start + NOTED_AT_ONCE]
+                wanted = [(event["day"], event["app"], event["event_id"]) for event in some]
+                statement = select(notes).where(key.in_(wanted))
+                if user is not None:
+                    # "": of the whole event
+                    statement = statement.where(notes.c.user.in_(("", user)))
+                found += map(dict, connection.execute(statement).mappings())
+        return sorted(found, key=lambda note: note["at_ms"])
 
     def told(self, receipts: Sequence[ReceiptKey]) -> set[ReceiptKey]:
         """Those that are written already."""

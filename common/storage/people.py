@@ -20,7 +20,7 @@ from redis import Redis
 
 from common.contracts import Device
 from common.storage.keys import Keys
-from common.storage.raw_pipe import command, raw_pipe
+from common.storage.raw_pipe import command, raw_pipe, read_all
 from common.storage.scripts import Call, run_all, script
 from common.storage.unavailable import database_unavailable
 
@@ -112,13 +112,13 @@ class PeopleCache:
 
     def ask(self, people: Sequence[Person]) -> Asked:
         """Before SQL is asked about these."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for start in range(0, len(people), LOOK_MAX):
-                pipe.mget([self._changed_name(who) for who in people[start : start + LOOK_MAX]])
-            (seconds, micros), *reply = pipe.execute()
-        generations = (one or b"" for part in reply for one in part)
-        return Asked(dict(zip(people, generations, strict=True)), seconds * 1000 + micros // 1000)
+        parts = [people[start : start + LOOK_MAX] for start in range(0, len(people), LOOK_MAX)]
+        looks = [command("MGET", *map(self._changed_name, part)) for part in parts]
+        commands = command("TIME") + "".join(looks)
+        (seconds, micros), *reply = read_all(self.redis, commands, 1 + len(parts))
+        generations = [one or b"" for part in reply for one in part]
+        at_ms = int(seconds) * 1000 + int(micros) // 1000
+        return Asked(dict(zip(people, generations, strict=True)), at_ms)
 
     def keep(self, asked: Asked, found: Mapping[Person, Known]) -> None:
         """Keeps SQL's answer for people who have not changed since, while there is room."""

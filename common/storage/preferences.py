@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from common.storage.tables import settings
+from common.storage.text_arrays import text_array
 
 _CHOSEN = (
     " (s.field IN ('dnd', 'blocked', 'show_detail', 'mobile_when_desktop_online') OR s.field "
@@ -90,7 +91,10 @@ class Preferences:
     def whole(self, people: Collection[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         """As `of_people`, with the mutes of every conversation."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        values = {"apps": [app for app, _ in people], "users": [user for _, user in people]}
+        values = {
+            "apps": text_array([app for app, _ in people]),
+            "users": text_array([user for _, user in people]),
+        }
         with self._engine.connect() as connection:
             for app, user, field, value in connection.execute(_WHOLE, values):
                 if value is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
@@ -11,13 +10,11 @@ from typing import Any
 import msgspec
 from hiredis import pack_command
 from redis import Redis
-from redis.commands.core import Script
 
-from common.storage import badges
+from common.storage.counting import FirstNumbers, FirstTake, Taken, by_bucket, field_of
 from common.storage.keys import Keys
 from common.storage.raw_pipe import RawPipe, command, raw_pipe
-from common.storage.scripts import Call
-from common.storage.usual_numbers import DAY_S, counted, is_group, record_of, stop_of, unseen
+from common.storage.usual_numbers import stop_of
 
 #: Placeholder for a person in a key template: no app, prefix or user contains it.
 _WHO = "\0who\0"
@@ -48,42 +45,57 @@ class RowAsks(msgspec.Struct, gc=False):
 Lot = tuple[RowAsks, Callable[[Sequence[bytes | None]], bool]]
 
 
-def take(redis: Redis, lots: Sequence[Lot], keep_s: int) -> list[list[tuple[int, str]] | None]:
-    """By lot and push its badge and the number taken (`Target.counted`), in one exchange for all.
+def take(
+    redis: Redis, first: FirstNumbers, lots: Sequence[Lot], keep_s: int
+) -> list[list[Taken] | None]:
+    """By lot and push its badge and the number taken, in two exchanges for all.
 
     None for a lot: something stops a push, or its device has another token; the general way
     decides, and nothing was taken. Raises RedisError; then something may have been taken and noted.
     """
     with raw_pipe(redis) as pipe:
         free = _free(pipe, lots)
-        chosen = [asks for (asks, _), fits in zip(lots, free, strict=True) if fits]
-        taken = _numbered(pipe, chosen, keep_s) if chosen else None
-        if taken is None:
-            pipe.ask(command("UNWATCH"), 1)
-            return [None] * len(lots)
-    numbers = iter(taken)
-    return [next(numbers) if fits else None for fits in free]
-
-
-def few_call(script_: Script, asks: RowAsks, keep_s: int) -> Call:
-    """The script call that takes for a few pushes, all of one lot; see `few_answer`."""
-    keys, names = asks.keys, [one for one, *_ in asks.entries]
-    revoked, reads, bindings = _says([asks])
-    today, counts = int(time.time()) // DAY_S, _made(keys.badges, asks.app, asks.users)
-    args: list[str | int] = [asks.word, keep_s, badges.KEEP_S, today, len(names)]
-    devices = iter(asks.devices)
-    for name, count, step in asks.entries:
-        args += [name, count, step, *islice(devices, count)]
-    looks = dict.fromkeys([*map(keys.taken, names), *revoked, *reads, *bindings])
-    return script_, [asks.holders, *looks, *counts], args
-
-
-def few_answer(answer: Sequence[Any]) -> list[tuple[int, str]] | None:
-    """As `take` of one lot; None where the other way has to look."""
-    numbers = [
-        (int(badge), count.decode()) for badge, count in zip(answer[::2], answer[1::2], strict=True)
+    chosen = [asks for (asks, _), fits in zip(lots, free, strict=True) if fits]
+    (taken,) = _numbered(first, chosen, keep_s) if chosen else (None,)
+    if taken is None:
+        return [None] * len(lots)
+    given = iter(taken)
+    return [
+        list(islice(given, len(asks.users))) if fits else None
+        for (asks, _), fits in zip(lots, free, strict=True)
     ]
-    return numbers or None
+
+
+def _numbered(
+    first: FirstNumbers, lots: Sequence[RowAsks], keep_s: int
+) -> Sequence[list[Taken] | None]:
+    return first.take([_first_of(lots)], keep_s)
+
+
+def take_few(first: FirstNumbers, lots: Sequence[RowAsks], keep_s: int) -> list[list[Taken] | None]:
+    """As `take`, in one exchange, where nothing at all was said of a lot's pushes."""
+    return first.take([_first_of([asks], looks=True) for asks in lots], keep_s)
+
+
+def _first_of(lots: Sequence[RowAsks], *, looks: bool = False) -> FirstTake:
+    """looks: what may stop a push is looked for."""
+    entries = [(asks.keys, *entry) for asks in lots for entry in asks.entries]
+    revoked, reads, bindings = _says(lots) if looks else ((), (), ())
+    return FirstTake(
+        records=[keys.taken(name) for keys, name, *_ in entries],
+        entries=[count for _, _, count, _ in entries],
+        lots=[(asks.holders, asks.word, [name for name, *_ in asks.entries]) for asks in lots],
+        names=_of_all(Keys.badges, lots),
+        devices=list(chain.from_iterable([asks.devices for asks in lots])),
+        steps=list(chain.from_iterable([repeat(step, count) for *_, count, step in entries])),
+        fields=[
+            field_of(asks.app, user, device)
+            for asks in lots
+            for user, device in zip(asks.users, asks.devices, strict=True)
+        ],
+        buckets=by_bucket([(asks.keys, asks.app, asks.users) for asks in lots]),
+        said=list(dict.fromkeys([*revoked, *reads, *bindings])),
+    )
 
 
 def _made(make: Callable[[str, str], str], app: str, users: Sequence[str]) -> list[str]:
@@ -116,12 +128,11 @@ def _free(pipe: RawPipe, lots: Sequence[Lot]) -> list[bool]:
     records = [asks.keys.taken(name) for asks, _ in lots for name, *_ in asks.entries]
     revoked, reads, bindings = _says([asks for asks, _ in lots])
     heads: list[tuple[Any, ...]] = [
-        ("WATCH", *records),
         ("MGET", *records),
         ("EXISTS", *revoked, *reads, *bindings),  # mostly nobody has said anything
         *(("HMGET", asks.holders, *[name for name, *_ in asks.entries]) for asks, _ in lots),
     ]
-    _, before, some, *holders = pipe.ask(b"".join([pack_command(one) for one in heads]), len(heads))
+    before, some, *holders = pipe.ask(b"".join([pack_command(one) for one in heads]), len(heads))
     marked = readers = changed = 0
     if some:
         each = [command("EXISTS", *names) for names in (revoked, reads, bindings)]
@@ -182,27 +193,3 @@ def _unread(pipe: RawPipe, lots: Sequence[Lot], reads: Sequence[str]) -> list[bo
     found = iter(pipe.ask("".join(looks), len(looks)))
     stops = [[stop_of(None, next(found), ts_ms) for ts_ms in asks.times_ms] for asks, _ in lots]
     return [not any(one) for one in stops]
-
-
-def _numbered(
-    pipe: RawPipe, lots: Sequence[RowAsks], keep_s: int
-) -> list[list[tuple[int, str]]] | None:
-    """None when one of the entries was taken by another process: then nothing was written."""
-    entries = [(asks.keys, *entry) for asks in lots for entry in asks.entries]
-    names = _of_all(Keys.badges, lots)
-    devices = list(chain.from_iterable([asks.devices for asks in lots]))
-    steps = list(chain.from_iterable([repeat(str(step), count) for *_, count, step in entries]))
-    groups = all(is_group(asks.conversations[0]) for asks in lots)
-
-    def records(counts: Sequence[str], *, again: bool) -> list[bytes]:
-        given = iter(counts)
-        return [
-            record_of(keys, name, list(islice(given, count)), keep_s, again=again)
-            for keys, name, count, _ in entries
-        ]
-
-    taken = counted(pipe, names, devices, steps, unseen(pipe, names, devices, groups), records)
-    if taken is None:
-        return None
-    given = iter(taken)
-    return [list(islice(given, len(asks.users))) for asks in lots]

@@ -15,6 +15,7 @@ from tests.e2e.house import House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
 from workers.intake.direct import token_user
+from workers.reports.trace import trace_page
 
 pytestmark = [pytest.mark.e2e]
 
@@ -307,3 +308,27 @@ def test_an_event_of_the_wrong_shape_is_a_dead_letter(house: House) -> None:
     letters = house.core.runtime.dead_letters
     wait_for(lambda: len(letters.listed(None)) >= before + 6, "the dead letters")
     assert len(letters.listed(None)) == before + 6
+
+
+def test_why_shows_each_token_of_a_message(house: House) -> None:
+    runtime, name = house.core.runtime, "d-" + uuid.uuid4().hex
+    for vendor in ("apns", "fcm", "huawei"):
+        house.event("push.direct", direct(vendor, message_id=name))
+    told = house.why(name, 3)
+    decided = {row["vendor"]: row["decision"] for row in told["recipients"]}
+    assert decided == dict.fromkeys(("apns", "fcm", "huawei"), "accepted")
+    users = [row["user"] for row in told["recipients"]]
+    assert [one["user"] for one in house.why(name, user=users[1])["recipients"]] == [users[1]]
+    alone = house.core.why(name, house.app, event_id=told["event_id"])
+    assert len(alone["recipients"]) == 1
+    seen, after = list[str](), None
+    for _ in users:
+        page = trace_page(runtime, name, house.app, None, None, after, 1)
+        assert page is not None
+        assert page["counts"] == {"accepted": 3}
+        seen += [row["user"] for row in page["recipients"]]
+        after = page["next"]
+    assert (seen, after) == (users, None)
+    page = trace_page(runtime, name, house.app, None, "rejected", None, 1)
+    assert page is not None
+    assert page["recipients"] == []

@@ -556,6 +556,25 @@ def test_what_a_preset_made_silent_has_nothing_to_take_back(
     )
 
 
+@pytest.mark.parametrize("by", ["the message", "its preset"])
+def test_a_silent_message_needs_no_words_whoever_made_it_silent(house: House, by: str) -> None:
+    a, b = house.people()
+    tokens = {one: house.register(b, one, one) for one in ("apns", "vivo")}
+    house.core.runtime.strategies.add(house.app, "wake", {"push_type": "silent"})
+    house.changed()
+    wish = {"push_type": "silent"} if by == "the message" else {"strategy_id": "wake"}
+    data = house.message(a, b, push={**wish, "data": {"ext": "x"}}, elements=[])
+    house.event("message.stored", data)
+    rows = house.why(data["message_id"], 2)["recipients"]
+    assert {row["vendor"]: row["decision"] for row in rows} == {
+        "apns": "accepted",
+        "vivo": "rejected",
+    }
+    (push,) = got(house, tokens["apns"], 1)
+    assert (push["push_type"], push["body"]["aps"]) == ("background", {"content-available": 1})
+    assert house.pushes(tokens["vivo"], "vivo") == []
+
+
 def _delay_s(rng: random.Random) -> float:
     """Mostly while the message is on its way, sometimes when it has been seen; negative: the recall
     overtakes.

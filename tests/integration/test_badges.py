@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from common.storage.badges import BASE_MAX, Badges
 from common.storage.claims import ClaimRequest, Claims, ClaimState, day_of
+from common.storage.counting import bucket_of, hashes_of
 from common.storage.keys import Keys
 from tests.lane_marks import write_marks
 
@@ -42,8 +43,13 @@ class Desk:
         )[0]
 
     def release(self, push_id: str, entry: str = "e1", *, seen: bool = False) -> None:
-        names = [self.keys.claims(day_of(NOW_MS), push_id), self.keys.badges("demo", "bob")]
-        write_marks(self.client, self.keys, ("free", names, (push_id, entry, "phone", seen)))
+        names = [
+            self.keys.claims(day_of(NOW_MS), push_id),
+            self.keys.badges("demo", "bob"),
+        ]
+        counts = hashes_of(self.keys, bucket_of("demo", "bob"))
+        marks = ("free", names, (push_id, entry, "phone", seen))
+        write_marks(self.client, self.keys, marks, counts=counts)
 
     def numbers(self, *steps: int, device: str = "phone") -> list[int | None]:
         return [self.push(device, step).badge for step in steps]

@@ -58,6 +58,9 @@ def app() -> str:
     return "o" + uuid.uuid4().hex[:10]
 
 
+TODAY_MS = now_ms() // 86_400_000 * 86_400_000
+
+
 def stored(app: str, event_id: str, **named: Any) -> EventRecord:
     now = now_ms()
     return event_record(
@@ -137,7 +140,27 @@ def test_a_later_word_of_the_same_device_is_merged_and_of_another_is_added(
     assert told(runtime, app) == [pad, ("e1", "bob", "phone", "accepted", "200")]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("as_columns", [False, True])
+@pytest.mark.parametrize("decisions", [["accepted"], [None, "accepted"]], ids=["at once", "waited"])
+def test_a_row_that_came_before_its_event_and_comes_again_with_it_is_one_row(
+    runtime: Runtime, app: str, decisions: list[str | None], as_columns: bool
+) -> None:
+    about = event_record(
+        app=app, event_id="e1", ts_ms=TODAY_MS, received_ms=7, message_id="m", conversation="c2c:a"
+    )
+    mine = row(about, decided_ms=TODAY_MS + 5, attempts=at_once())
+    for decision in decisions:
+        runtime.ledger.write([msgspec.structs.replace(mine, decision=decision)])
+    both: list[Record] = [about, mine]
+    if as_columns:
+        both = [event_columns([about]), row_columns([mine])]
+    for _ in range(2):
+        runtime.ledger.write(both)
+        assert [one[:4] for one in told(runtime, app)] == [("e1", "bob", "phone", "accepted")]
+    assert events_of(runtime, app) == 1
+
+
+@pytest.mark.parametrize("seed", [*range(6), 103])
 def test_any_order_any_repeats_give_each_device_its_highest_row(
     runtime: Runtime, app: str, seed: int
 ) -> None:
@@ -170,7 +193,6 @@ def test_any_order_any_repeats_give_each_device_its_highest_row(
     assert runtime.ledger.counts()[0] >= len([one for one in expected if one[3]])
 
 
-TODAY_MS = now_ms() // 86_400_000 * 86_400_000
 #: What of one of three pushes in columns, or of all, is not as usual; how many rows stand apart.
 ODD: dict[str, tuple[dict[str, Any], int]] = {
     "nothing": ({}, 0),

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from common.storage.claims import ClaimRequest, Claims, ClaimState, day_of
+from common.storage.counting import bucket_of, hashes_of
 from common.storage.keys import CALL, Keys
 from common.storage.marks import EventMarks
 from common.storage.silences import SilentPushLimiter
@@ -84,7 +85,9 @@ def test_who_takes_over_from_a_dead_reader_is_told_that_it_may_have_sent(store: 
 def test_what_waited_in_between_was_not_sent(store: Store) -> None:
     store.lease("e1")
     names = [store.keys.claims(day_of(TS), push_id_of()), store.keys.badges(APP, USER)]
-    write_marks(store.client, store.keys, ("free", names, (push_id_of(), "e1", "d", False)))
+    counts = hashes_of(store.keys, bucket_of(APP, USER))
+    marks = ("free", names, (push_id_of(), "e1", "d", False))
+    write_marks(store.client, store.keys, marks, counts=counts)
     store.marks.recall(APP, CHAT, MESSAGE)
     assert store.lease("e2") == (ClaimState.REVOKED, "recalled")
 

@@ -4,6 +4,7 @@ with it or stands still.
 
 import itertools
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -14,14 +15,16 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 
 from common.model import Urgency
-from common.storage import row_numbers, usual_numbers
+from common.storage import counting, row_numbers, usual_numbers
 from common.storage.badges import Badges
 from common.storage.claims import Claims, ClaimState, Wanted
+from common.storage.counting import FirstNumbers
 from common.storage.keys import CALL, Keys
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
 from common.storage.lane_queues import LaneQueues
 from common.storage.marks import EventMarks
 from common.storage.row_numbers import RowAsks
+from tests.badge_counts import unspoken
 from tests.integration.test_badges import STEPS
 from tests.integration.test_marks import CHAT, STOPS, TS
 from tests.processes import at_once
@@ -132,7 +135,8 @@ class Sender:
         self.client.hset(self.keys.lane_holders(LANE), name, word)
         commit = LaneCommit(ended=[LaneEntry(name, b"")], taken=[self.keys.taken(entry)])
         for count in counts:
-            commit.mark("uncount", [self.keys.badges(APP, USER)], "phone", count)
+            hashes = commit.share(counting.hashes_of(self.keys, counting.bucket_of(APP, USER)))
+            commit.mark("uncount", [self.keys.badges(APP, USER)], "phone", count, hashes)
         assert self.queues.commit(Taken(LANE, Urgency.CHAT, word, "go", 0), commit) == []
 
 
@@ -264,7 +268,9 @@ def test_more_than_one_call_holds(sender: Sender, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_count_is_prolonged_while_it_is_used_and_not_at_every_push(sender: Sender) -> None:
+    """As long as the word beside it, which is that of an open app."""
     key = sender.keys.badges(APP, USER)
+    sender.badges.report(APP, USER, "phone", TS, None)
     sender.number("e")
     assert sender.client.ttl(key) > 89 * 86_400
     sender.client.expire(key, 1_000)
@@ -385,7 +391,9 @@ def test_plain_commands_say_and_leave_what_the_script_does(
         if usual:
             part = (sender.keys.lane_holders(LANE), word, asks)
             assert usual_numbers.is_usual(asks)
-            (numbers,) = usual_numbers.take(redis_client, sender.keys, [part], 60)
+            (numbers,) = usual_numbers.take(
+                redis_client, sender.keys, FirstNumbers(redis_client), [part], 60
+            )
             assert numbers is not None, "it is the plain commands that are compared"
             told.append(numbers)
         else:
@@ -398,7 +406,7 @@ def test_plain_commands_say_and_leave_what_the_script_does(
         kept = [
             redis_client.ttl(sender.keys.badges(APP, user)) > 0 for user in ("bob", "ann", "zoë")
         ]
-        left.append((record, hashes, kept))
+        left.append((record, hashes, kept, unspoken(redis_client, prefix)))
     assert told[2:] == told[:2]
     assert left[0] == left[1]
 
@@ -456,56 +464,100 @@ def test_a_sender_that_dies_before_it_noted_since_when_it_counts_is_not_counted_
     sender = Sender(redis_client, f"push{space}")
     sender.badges.report(APP, USER, "phone", TS, 3)
     assert sender.number("e") == 4
-    redis_client.set(sender.keys.taken("e"), msgpack.encode({1: f"1@{usual_numbers.UNTOLD}"}))
+    redis_client.set(sender.keys.taken("e"), msgpack.encode({1: "1@?"}))
     assert sender.take(sender.ask("e")) == [(OURS, 4, "uncertain", f"1@{TS}")]
 
 
 @pytest.mark.parametrize("way", ["plain commands", "columns"])
-@pytest.mark.parametrize("known", [(), (3, 40, 97)], ids=["all of them", "but a few"])
-def test_phones_that_a_group_reaches_first_cost_two_commands_each(
-    redis_client: redis.Redis, space: str, known: Sequence[int], way: str
+@pytest.mark.parametrize("spoken", [(), (3, 40, 97)], ids=["none of them", "but a few"])
+def test_phones_of_which_no_word_is_known_share_the_commands_of_a_round(
+    redis_client: redis.Redis, space: str, spoken: Sequence[int], way: str
 ) -> None:
+    """Each was two commands; the first ones of a round make up to eight hashes, with their ends."""
     sender = Sender(redis_client, f"push{space}", usual=True, rows=way == "columns")
 
-    def asks(entry: str, phones: Sequence[int] = range(100)) -> list[Wanted]:
+    def asks(entry: str) -> list[Wanted]:
         return [
             sender.ask(entry, place, user=f"u{phone}", conversation=GROUP, message="m")
-            for place, phone in enumerate(phones)
+            for place, phone in enumerate(range(100))
         ]
 
-    if known:
-        sender.take(*asks("d", known))
-    first, again = asks("e"), asks("f")
-    before = _commands(redis_client)
-    badges = [2 if phone in known else 1 for phone in range(100)]
-    assert sender.take(*first) == [(OURS, badge, "", "1@0") for badge in badges]
-    # a count that is known is looked for among few, which go its way
-    assert _commands(redis_client) - before <= 2 * 100 + 25 + (20 + 16 * len(known) if known else 0)
-    seen = [(OURS, badge + 1, "", "1@0") for badge in badges]
-    assert sender.take(*again) == seen
-    assert sender.claims.taken(["f"]) == [dict(enumerate(["1@0"] * 100))]
-    assert redis_client.ttl(sender.keys.badges(APP, "u7")) > 89 * 86_400
-    assert sender.client.hexists(sender.keys.badges(APP, "u7"), ":x")
+    for phone in spoken:
+        sender.badges.report(APP, f"u{phone}", "phone", TS, 4)
+    since = [TS if phone in spoken else 0 for phone in range(100)]
+    for entry, most in (("e", 60), ("f", 28)):
+        first, before = asks(entry), _commands(redis_client)
+        taken = sender.take(*first)
+        assert _commands(redis_client) - before <= most + (15 + 18 * len(spoken) if spoken else 0)
+        badges = [(entry == "f") + (5 if phone in spoken else 1) for phone in range(100)]
+        each = zip(badges, since, strict=True)
+        assert taken == [(OURS, badge, "", f"1@{ts}") for badge, ts in each]
+        assert sender.claims.taken([entry]) == [dict(enumerate([f"1@{ts}" for ts in since]))]
 
 
 def test_of_a_first_count_that_is_given_back_nothing_is_left(
     redis_client: redis.Redis, space: str
 ) -> None:
-    """Else the phone would be one with a count in the next round of its group, and with it its
-    neighbours would go the dearer way.
-    """
     sender = Sender(redis_client, f"push{space}", usual=True)
-    names = sender.keys.badges(APP, USER)
     assert sender.number("a") == 1
+    assert len(unspoken(redis_client, sender.keys.prefix)) == 1
     sender.commit("a", ["1@0"])
-    assert not redis_client.exists(names)
+    assert not redis_client.exists(sender.keys.badges(APP, USER))
+    assert not unspoken(redis_client, sender.keys.prefix)
     assert sender.number("b", device="tablet") == sender.number("c") == 1
     sender.commit("c", ["1@0"])
-    assert redis_client.hget(names, "tablet:n") == b"1", "the other phone's stays"
+    assert sender.number("b2", device="tablet") == 2, "the other phone's stays"
+    assert [sender.number("c2"), sender.number("c3")] == [1, 2]
+    sender.commit("c3", ["1@0"])
     sender.badges.report(APP, USER, "phone", TS, 3)
     assert sender.number("d") == 4
     sender.commit("d", [f"1@{TS}"])
     assert sender.number("e") == 4
+
+
+def test_a_count_lasts_eight_weeks_and_a_hash_of_counts_goes_before_it_ends(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashes() -> list[int]:
+        names = sender.client.scan_iter(match=f"{sender.keys.prefix}:{{s0}}:counts:*")
+        assert all(84 * 86_400 < sender.client.ttl(one) <= 90 * 86_400 for one in list(names))
+        found = sender.client.scan_iter(match=f"{sender.keys.prefix}:{{s0}}:counts:*")
+        return sorted(int(name.split(b":")[-2]) for name in found)
+
+    for period, number in ((700, 1), (701, 2), (703, 3), (703, 4), (705, 5), (708, 1)):
+        monkeypatch.setattr(counting, "period_now", lambda period=period: period)
+        assert sender.number(f"e{next(_numbers)}") == number
+        assert period - 3 not in hashes(), "what is read no more is dropped by the next one"
+    assert counting.KEEP_S > counting.KEPT * counting.PERIOD_S
+
+
+def test_a_count_of_before_the_word_on_its_device_is_none_whatever_comes_after(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "period_now", lambda: 700)
+    assert sender.number("a", device="phone") == sender.number("b", device="tablet") == 1
+    assert sender.number("c", device="phone") == 2
+    sender.badges.report(APP, USER, "phone", TS, 5)
+    assert [sender.number("d"), sender.number("e", device="tablet")] == [6, 2]
+    sender.badges.report(APP, USER, None, TS + 1, None)
+    monkeypatch.setattr(counting, "period_now", lambda: 702)
+    assert [sender.number("f"), sender.number("g", device="tablet")] == [6, 1]
+    assert sender.client.ttl(sender.keys.badges(APP, USER)) > counting.KEEP_S - 60
+
+
+def test_what_an_earlier_release_has_counted_and_goes_on_to_count_is_added(sender: Sender) -> None:
+    """It knows the person's own hash only: also while both are at work, and after a way back."""
+    own = sender.keys.badges(APP, USER)
+    sender.client.hset(own, mapping={"phone:n": 3, ":x": int(time.time()) // 86_400})
+    assert sender.number("a") == 4
+    sender.client.hincrby(own, "phone:n", 2)
+    assert sender.number("b") == 7
+    sender.commit("b", ["1@0"])
+    assert sender.number("c") == 7
+    sender.client.hincrby(own, "phone:n", -3)
+    assert sender.number("d") == 5
+    sender.badges.report(APP, USER, None, TS, 0)
+    assert sender.number("e") == 1
 
 
 def _commands(client: redis.Redis) -> int:
@@ -513,18 +565,18 @@ def _commands(client: redis.Redis) -> int:
     return int(client.info("stats")["total_commands_processed"])
 
 
-@pytest.mark.parametrize("rows", [False, True], ids=["plain commands", "columns"])
-def test_a_count_that_begins_between_the_look_and_the_write_is_the_scripts(
-    redis_client: redis.Redis, space: str, monkeypatch: Any, rows: bool
+@pytest.mark.parametrize("way", [usual_numbers, row_numbers], ids=["plain commands", "columns"])
+def test_a_word_that_comes_between_the_look_and_the_writeunspoken(
+    redis_client: redis.Redis, space: str, monkeypatch: Any, way: Any
 ) -> None:
-    sender = Sender(redis_client, f"push{space}", usual=True, rows=rows)
-    first_count = usual_numbers.first_count
+    sender = Sender(redis_client, f"push{space}", usual=True, rows=way is row_numbers)
+    numbered = way._numbered
 
-    def seen_meanwhile(*args: Any) -> str:
+    def told_meanwhile(*args: Any) -> Any:
         sender.badges.report(APP, USER, "phone", TS, 5)
-        return first_count(*args)
+        return numbered(*args)
 
-    monkeypatch.setattr(usual_numbers, "first_count", seen_meanwhile)
+    monkeypatch.setattr(way, "_numbered", told_meanwhile)
     redis_client.hset(sender.keys.lane_holders(LANE), "e", "w")
     ask = sender.ask("e", conversation=GROUP)
     assert sender.take(ask, word="w") == [(OURS, 6, "", f"1@{TS}")]
@@ -536,3 +588,18 @@ def test_two_devices_of_one_person_and_two_messages_to_one(sender: Sender) -> No
     assert [badge for _, badge, _, _ in sender.take(*asks)] == [1, 1]
     twice = [sender.ask("f", place, conversation=GROUP, device="watch") for place in range(2)]
     assert [badge for _, badge, _, _ in sender.take(*twice)] == [1, 2]
+
+
+def test_of_who_is_erased_no_count_is_left_and_of_others_all(
+    redis_client: redis.Redis, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = Sender(redis_client, f"push{space}", usual=True)
+    for period in (700, 701):  # the second one shadows the first
+        monkeypatch.setattr(counting, "period_now", lambda period=period: period)
+        for user in ("b*b", "bob", "b*"):
+            sender.number(f"{user}{period}", user=user)
+            sender.number(f"{user}{period}-2", user=user, device="tablet")
+    assert counting.forget(redis_client, sender.keys, APP, "b*b") == 4
+    left = set(unspoken(redis_client, sender.keys.prefix))
+    whose = {(one, device) for one in ("bob", "b*") for device in ("phone", "tablet")}
+    assert left == {counting.field_of(APP, *one).encode() for one in whose}

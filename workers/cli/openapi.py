@@ -73,9 +73,14 @@ _HEALTH_ERRORS: Final = {503: "Not well."}
 _DOOR_ERRORS: Final = {
     400: "The body can't be read.",
     401: "No tenant has this key.",
+    408: "The body came too slowly.",
     413: "The body is too large.",
     415: "The body has a coding other than gzip.",
     503: "Come again: nothing was taken.",
+}
+_CALLBACK_ERRORS: Final = _DOOR_ERRORS | {
+    401: "Not signed by its tenant, too old, or signed as another one was.",
+    403: "Address and body name different tenants, or none and several have the secret.",
 }
 _ANY: Final = {"type": "object", "additionalProperties": True}
 
@@ -239,7 +244,7 @@ GATEWAY_DOORS: Final = (
                 f"{name}Callback",
                 f"Callbacks of {name}, signed as it signs them.",
             ),
-            *(_ANY, _ANY, (), _DOOR_ERRORS),
+            *(_ANY, _ANY, (), _CALLBACK_ERRORS),
         )
         for name in clouds.ACKS
     ),
@@ -265,6 +270,7 @@ RECEIPT_DOORS: Final = (
         {
             401: "The signature does not fit.",
             404: "No such address.",
+            408: "The body came too slowly.",
             413: "Too large.",
             415: "The body has a coding other than gzip.",
             503: "Come again.",

@@ -336,6 +336,7 @@ def doors_of(runtime: Runtime) -> IntakePorts:
         spread=spread_of(runtime),
         apps_now=lambda: runtime.catalog.fresh().tenants,
         replicas=lambda: runtime.living.replicas("intake"),
+        preset_of=lambda app, name: runtime.catalog.now.strategies.get((app, name)),
     )
 
 

@@ -10,7 +10,7 @@ import binascii
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.clock import now_ms
+from common.model import Decision, Vendor
 from common.storage.api_tokens import ApiToken
 from common.storage.event_rows import Cursor
 from common.storage.tallies import MINUTE_MS, percentile
@@ -125,9 +126,8 @@ class Api:
         message_id = _path(request, "message_id")
         cursor = None if after is None else read_cursor(after)
         user = _value(request, "user")
-        trace = self._ports.trace(
-            message_id, app, user, _value(request, "decision", empty=True), cursor, most, COUNTS_S
-        )
+        decision = _one_of(request, "decision", ("", *Decision))
+        trace = self._ports.trace(message_id, app, user, decision, cursor, most, COUNTS_S)
         if trace is None:
             raise ApiRefusal(
                 404,
@@ -160,13 +160,12 @@ class Api:
                 400,
                 f"since_ms lies before until_ms, by {DAYS_MAX} days and {STEPS_MAX} steps at most",
             )
-        wanted = {
-            name: value
-            for name in ("vendor", "class")
-            if (value := _value(request, name)) is not None
+        asked = {
+            "vendor": _one_of(request, "vendor", list(Vendor)),
+            "class": _value(request, "class"),
+            "app": app,
         }
-        if app:
-            wanted["app"] = app
+        wanted = {name: value for name, value in asked.items() if value}
         tallies, columns = self._stores.tallies, [*by, "name"]
 
         def counts(kind: str) -> list[Count]:
@@ -207,6 +206,14 @@ def _value(request: Request, name: str, *, empty: bool = False) -> str | None:
     """A query parameter; None when absent, or empty where empty has no meaning."""
     found = request.query_params.get(name)
     return None if found is None or (not found and not empty) else _plain(found, name)
+
+
+def _one_of(request: Request, name: str, known: Sequence[str]) -> str | None:
+    """A query parameter of a closed set; None when absent."""
+    found = _value(request, name, empty="" in known)
+    if found is not None and found not in known:
+        raise ApiRefusal(400, f"{name} takes {', '.join(filter(None, known))}")
+    return found
 
 
 def _path(request: Request, name: str) -> str:
@@ -251,6 +258,14 @@ def read_cursor(text: str) -> Cursor:
     if (paged and not re.fullmatch("[0-9]{1,12}", device)) or (not paged and "\0" in user + device):
         raise ApiRefusal(400, "after takes what the page before gave as next")
     return user, device
+
+
+def astray(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a path or a method below ROOT that there is not, as programs read it."""
+    words = "the API only reads: GET" if status == 405 else "there is no such address"
+    response = _refused(status, words)
+    response.headers.update(headers or {})
+    return response
 
 
 HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}

@@ -6,15 +6,15 @@ import threading
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from workers import serving
-from workers.console import oidc
+from workers.console import api, oidc
 from workers.console.actions import Actions
-from workers.console.api import Api
 from workers.console.frame import HERE, Frame, Page
 from workers.console.look import ConsoleStores, Ports
 from workers.console.pages import Pages
@@ -67,9 +67,17 @@ def make_app(stores: ConsoleStores, ports: Ports) -> Starlette:
         Route("/healthz", _healthz),
         Route("/metrics/targets", shows.targets),
     ]
-    routes += Api(stores, ports).routes()
+    routes += api.Api(stores, ports).routes()
     static: Any = Mount("/static", StaticFiles(directory=HERE / "static"))
-    return Starlette(routes=[*routes, static], exception_handlers={404: frame.not_found})
+
+    async def astray(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and request.url.path.startswith(f"{api.ROOT}/"):
+            return api.astray(error.status_code, error.headers)
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return PlainTextResponse(error.detail, 405, error.headers)
+        return await frame.not_found(request, error)
+
+    return Starlette(routes=[*routes, static], exception_handlers={404: astray, 405: astray})
 
 
 async def _healthz(_request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -52,11 +53,34 @@ def aliases_of(options: Mapping[str, Any]) -> tuple[Alias, ...]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """True when some name matches both globs, as far as one of them shows it.
+    """True when some name matches both globs."""
+    ours, theirs = _steps(one), _steps(other)
+    # begins that can match alike: met[b] is of all of `ours` so far and the first b of `theirs`
+    met = [all(step == "*" for step in theirs[:end]) for end in range(len(theirs) + 1)]
+    for our in ours:
+        before, met = met, [our == "*" and met[0]]
+        for end, their in enumerate(theirs, 1):
+            met.append(
+                (our == "*" and (before[end] or met[end - 1]))
+                or (their == "*" and (before[end] or met[end - 1]))
+                or (before[end - 1] and _meet(our, their))
+            )
+    return met[-1]
 
-    Either they are equal, or one matches the other's text.
-    """
-    return one == other or fnmatchcase(one, other) or fnmatchcase(other, one)
+
+def _steps(glob: str) -> list[str]:
+    """A glob's parts: `*`, or what stands for one character."""
+    return _STEP.findall(glob)
+
+
+def _meet(our: str, their: str) -> bool:
+    return any(fnmatchcase(one, our) and fnmatchcase(one, their) for one in _NAMED)
+
+
+#: As fnmatch reads: a bracket without its end is a character.
+_STEP: Final = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
+#: The characters of an alias.
+_NAMED: Final = tuple(map(chr, range(33, 127)))
 
 
 def named(accounts: Iterable[DoorAccount], name: str) -> list[Found]:

@@ -17,7 +17,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import TTL_MAX_S, Message, OfflineRecipients, encode
 from common.ledger_records import DeadRecord, EventRecord, NoteRecord, Record
-from common.model import Urgency, Vendor
+from common.model import Decision, Urgency, Vendor
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.delayed import Delayed
@@ -38,7 +38,7 @@ from workers.intake.directed import Directed, TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.event_types import TYPES, Way, effect_of, take
 from workers.intake.events import Event, SettingsUpdated, Stored
-from workers.intake.messages import PASSED_OVER
+from workers.intake.messages import PASSED_OVER, by_preset
 from workers.queues.consumer import Commit, Letter, Policy, Stores, StreamConsumer
 from workers.routing.consent import zone_named
 from workers.routing.fan_out import urgency_of
@@ -94,6 +94,10 @@ ENTRY_FIELDS_MAX = decoding.ENTRY_BYTES_MAX + 8 * 1024
 Steps: TypeAlias = Generator[Any, Any, None]
 
 
+#: (app, id) -> the preset of that name, None where there is none.
+PresetOf = Callable[[str, str], Mapping[str, Any] | None]
+
+
 @dataclass(frozen=True, slots=True)
 class IntakePorts:
     """The ports of intake's consumer."""
@@ -114,6 +118,7 @@ class IntakePorts:
         None  # as `apps`, not from memory: asked before a tenant counts as unknown
     )
     replicas: Callable[[], int] = lambda: 1  # live processes of intake
+    preset_of: PresetOf = lambda _app, _name: None
 
 
 _NOTHING = Commit()
@@ -178,7 +183,7 @@ class IntakeHandler:
     ) -> Commit:
         """What follows from all but usual events. left: those of them that go the general way."""
         ports, directed = self._ports, beside.directed
-        more, records = _taken(left, now)
+        more, records = _taken(left, ports.preset_of, now)
         messages, onward = [*beside.messages, *more], Commit()
         if messages or directed.offline:
             onward = self._onward(shortcut, messages, directed.offline, single)
@@ -200,7 +205,7 @@ class IntakeHandler:
     ) -> Beside:
         """What follows from all but usual events; states are applied. parts: as `_apart` has."""
         ports, (stored, direct, states) = self._ports, parts
-        beside = Beside(*_taken(stored, now))
+        beside = Beside(*_taken(stored, ports.preset_of, now))
         beside.directed, records = self._directed(direct, found.repeated, now)
         beside.records += records
         later = behind(found.fresh, states)
@@ -620,10 +625,13 @@ class IntakeLoop:
         return self._finished(len(entries), began)
 
     def _finished(self, done: int, began: float) -> int:
-        """After a full read that can wait it looks for urgent entries; the number with those."""
+        """After a full read it looks for entries that are more urgent than what it brought; the
+        number with those.
+        """
         count = next(iter(self._counts.values()))
-        if done >= count and self._handler.can_wait > CAN_WAIT_SHARE:
-            done += self._overtaking.turn()
+        if done >= count:
+            can_wait = self._handler.can_wait > CAN_WAIT_SHARE
+            done += self._overtaking.turn() if can_wait else self._overtaking.call_turn()
         self._bound()
         self._leave_turns(done, began)
         return done
@@ -663,13 +671,17 @@ def _ignored(reason: str) -> None:
     metrics.IGNORED.labels(reason).inc()
 
 
-def _taken(batch: Sequence[Event], now: int) -> tuple[list[Message], list[Record]]:
+def _taken(
+    batch: Sequence[Event], preset_of: PresetOf, now: int
+) -> tuple[list[Message], list[Record]]:
     """Messages that travel on, and one ledger record for each event."""
     messages: list[Message] = []
     records: list[Record] = []
     for event in batch:
         taken = take(event, now)
         message = taken.message
+        if taken.decision is Decision.NO_TEXT and (name := message.push.strategy_id):
+            taken = by_preset(taken, preset_of(event.app, name), now)
         for wish in taken.ignored:
             _ignored(wish)
             records.append(_passed_over(message, wish, now))

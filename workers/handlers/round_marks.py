@@ -11,6 +11,7 @@ from common.model import Decision
 from common.storage.backlog import HeldPushes
 from common.storage.claims import KEEP_S as CLAIM_KEEP_S
 from common.storage.claims import day_of
+from common.storage.counting import bucket_of, hashes_of
 from common.storage.keys import Keys
 from common.storage.lane_entries import LaneCommit
 from common.storage.screens import KEEP_MIN_MS, ScreenStore
@@ -56,7 +57,8 @@ class RoundMarks:
             keys.claims(day_of(note.ts_ms), target.push_id),
             keys.badges(note.app, target.user),
         ]
-        commit.mark("free", names, target.push_id, work.entry, target.device, True)
+        hashes = self._hashes(commit, note.app, target.user)
+        commit.mark("free", names, target.push_id, work.entry, target.device, True, hashes)
 
     def _numbers(self, commit: LaneCommit, settled: Settled) -> None:
         """Badge numbers that nobody can have seen are given back."""
@@ -65,14 +67,20 @@ class RoundMarks:
         owners = {work.target.push_id: work.entry.partition(";")[0] for work in works}
         for work in uncounted(settled):
             badges = keys.badges(work.note.app, work.target.user)
-            commit.mark("uncount", [badges], work.target.device, work.counted)
+            hashes = self._hashes(commit, work.note.app, work.target.user)
+            commit.mark("uncount", [badges], work.target.device, work.counted, hashes)
         for given in given_back(settled):
             names = [
                 keys.claims(day_of(given.ts_ms), given.push_id),
                 keys.badges(given.app, given.user),
             ]
             owner = owners[given.push_id]
-            commit.mark("free", names, given.push_id, owner, given.device, given.seen)
+            hashes = self._hashes(commit, given.app, given.user)
+            commit.mark("free", names, given.push_id, owner, given.device, given.seen, hashes)
+
+    def _hashes(self, commit: LaneCommit, app: str, user: str) -> int:
+        """The number of the first of the person's hashes of counts."""
+        return commit.share(hashes_of(self.keys, bucket_of(app, user)))
 
     def _end(self, commit: LaneCommit, one: FinalOutcome) -> None:
         work, target, note = one.work, one.work.target, one.work.note

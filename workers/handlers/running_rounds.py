@@ -35,6 +35,11 @@ OTHERS_SHARE: Final = 0.6
 LANE_SHARE: Final = 0.8
 #: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
+#: Longest wait of a round that is prepared behind another one, seconds: what was recalled or read
+#: meanwhile is unknown to it. After a longer one no round is prepared so for AHEAD_AGAIN_S.
+AHEAD_S, AHEAD_AGAIN_S = 0.25, 5.0
+#: Seconds that a round waits for its lane's rate at least, for its end not to be near.
+LASTS_S: Final = 0.1
 #: Entries are kept for their sender so often, three times within their lease.
 RENEW_S: Final = 4.0
 
@@ -46,8 +51,9 @@ class RunningRound:
     """One running round. most: pushes it may have on the wire.
 
     paced: it sends at its lane's rate; the next round may begin before its last answer, and still
-    follows it. together: with rounds of other lanes. quiet: its end makes no lane ready. lost:
-    names of entries that another sender has claimed.
+    follows it. lasts: it waits for its lane's rate all the same. together: with rounds of other
+    lanes. quiet: its end makes no lane ready. lost: names of entries that another sender has
+    claimed.
     leader: the round of the same lane that was at work when this one began; this one is prepared
     meanwhile, and sent when that one is written. whole: it is ready for its send and leaves nothing
     of its entries out, so its lane's next round may be prepared. over: it is written, or broke.
@@ -59,6 +65,7 @@ class RunningRound:
     most: int
     silent: bool = False
     paced: bool = False
+    lasts: bool = False
     together: bool = False
     quiet: bool = False
     lost: set[str] = field(default_factory=set)
@@ -90,6 +97,15 @@ def shared_out(room: int, wanted: Sequence[int]) -> list[int]:
     return [share + more for share in shares]
 
 
+def seconds_at_rate(taken: Taken, most: int) -> float:
+    """For how long the rate holds up a round of so many pushes: what its lane may not send at once.
+
+    Entries go whole, so one that does not fit beside the others leaves a round short of a second.
+    """
+    cost = min(taken.tokens, most)
+    return 0.0 if taken.terms.gone else (cost - taken.burst) / taken.terms.rate_per_s
+
+
 class RunningRounds:
     """They share the bound of pushes on the wire, and the knowledge of silent lanes."""
 
@@ -104,6 +120,7 @@ class RunningRounds:
         self._lock = threading.Lock()
         self._running: dict[str, RunningRound] = {}  # by the take's word
         self._keeper: threading.Thread | None = None
+        self._ahead_from = 0.0  # until then no round is prepared behind another one
 
     def own(self) -> list[RunningRound]:
         with self._lock:
@@ -128,13 +145,14 @@ class RunningRounds:
                 return None
             most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
         most = min(most, sum(entry.pushes for entry in taken.entries))
-        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced)
+        lasts = taken.paced or seconds_at_rate(taken, most) > LASTS_S
+        running = RunningRound(taken, list(taken.entries), most, silent, taken.paced, lasts)
         leader = self._leader()
         if leader is not None and place_of(leader.taken) == place_of(taken):
             running.leader = leader
         with self._lock:
             self._running[taken.word] = running
-            if self._keeper is None:
+            if self._keeper is None or not self._keeper.is_alive():
                 self._keeper = threading.Thread(
                     target=self._renew, name=f"leases-{self._vendor}", daemon=True
                 )
@@ -155,14 +173,19 @@ class RunningRounds:
 
     def reached(self, one: RunningRound, *, whole: bool) -> bool:
         """Its send is next; waits for the round before it. False: it would overtake what is left of
-        that one. whole: as of RunningRound.
+        that one, or has waited for too long. whole: as of RunningRound.
         """
-        leader = one.leader
+        leader, began = one.leader, time.monotonic()
         if leader is not None:
             leader.over.wait()
             if not leader.clean:
                 return False
+            if (now := time.monotonic()) - began > AHEAD_S:
+                self._ahead_from = now + AHEAD_AGAIN_S
+                return False
             one.leader = None  # else each would keep all those before it
+        if began < self._ahead_from:
+            return True
         if whole and one.taken.left >= len(one.entries):  # else it would take few
             one.whole = True
             self.ended.set()
@@ -174,7 +197,7 @@ class RunningRounds:
         """
         running = self.own()
         only = running[0] if len(running) == 1 else None
-        return only if only is not None and only.whole and not only.paced else None
+        return only if only is not None and only.whole and not only.lasts else None
 
     def leads(self) -> bool:
         """True while a round is prepared behind another one."""
@@ -185,13 +208,13 @@ class RunningRounds:
         return any(not one.silent for one in self.own())
 
     def only_paced(self) -> bool:
-        """True while all that runs is at its lane's rate, for about a second a round.
+        """True while all that runs waits for its lane's rate, for up to a second a round.
 
         What comes beside wakes this worker by the broker: looks for it would be dozens of commands
         a second.
         """
         heard = [one for one in self.own() if not one.silent]
-        return bool(heard) and all(one.paced for one in heard)
+        return bool(heard) and all(one.lasts for one in heard)
 
     def any_paced(self) -> bool:
         """True while a lane at its rate may begin one more round beside the one at work."""
@@ -309,7 +332,7 @@ class RunningRounds:
             self.silent.discard(lane)
 
     def _renew(self) -> None:
-        """Ends with the process."""
+        """Ends with the process; what an error ends is begun again with the next round."""
         while True:
             time.sleep(RENEW_S / 4)
             with self._lock:

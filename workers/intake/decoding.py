@@ -339,6 +339,11 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
         # nobody has read what is not written yet; a second reading must judge alike
         up_to_ms = min(latest_ms(data.up_to_ms, received_ms), received_ms)
         data = msgspec.structs.replace(data, up_to_ms=up_to_ms)
+    elif isinstance(data, events.Direct) and (data.target.since_ms or 0) > received_ms:
+        # a registration that is still to come would be newer than each word of the vendor's that
+        # the token is dead
+        target = msgspec.structs.replace(data.target, since_ms=None)
+        data = msgspec.structs.replace(data, target=target)
     ts_ms = (
         received_ms if envelope.ts is None else envelope.ts
     )  # not now: a second reading of the entry must judge alike

@@ -176,6 +176,20 @@ def _decided(message: Message, now_ms: int) -> Decision | None:
     return None
 
 
+def by_preset(taken: TakenEvent, preset: Mapping[str, Any] | None, now_ms: int) -> TakenEvent:
+    """The same, where the preset that the message names says how it travels: a silent push needs no
+    text, whoever made it one. The message's own type goes before (im-dialects §1, precedence).
+    """
+    push = taken.message.push
+    wanted = (preset or {}).get("push_type")
+    if taken.decision is not Decision.NO_TEXT or push.push_type != PushType.ALERT:
+        return taken
+    if wanted not in (PushType.SILENT, PushType.VOIP):
+        return taken
+    ended = taken.message.expires_at_ms <= now_ms
+    return TakenEvent(taken.message, Decision.EXPIRED if ended else None, taken.ignored)
+
+
 def _decided_directly(message: Message, now_ms: int) -> Decision | None:
     """A push to a token needs no text of its own: the tenant's replaces it."""
     if (closed := _shut(message.push.gate)) is not None:

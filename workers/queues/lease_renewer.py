@@ -39,6 +39,8 @@ class _Block:
 class LeaseRenewer:
     """Its thread starts with the first entries, ends with the process, and sleeps while idle.
 
+    One that an error ended, or that a fork left behind, is followed by another.
+
     While a reader waits for the database its entries do not count as delivered: killing the process
     then condemns no entry.
     """
@@ -63,7 +65,7 @@ class LeaseRenewer:
                 else time.monotonic() + self._renew_s
             )
             self._held[block] = _Block(entries, threading.get_ident())
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
         self._busy.set()

@@ -13,6 +13,9 @@ from workers.intake.event_types import TYPES, Way
 from workers.runtime import Runtime
 from workers.vendors.ids import uuid_text
 
+#: Pushes to tokens of one message that are paged: a door names each phone in an event of its own.
+TOKENS_MAX = 10_000
+
 
 def message_trace(
     runtime: Runtime,
@@ -26,22 +29,44 @@ def message_trace(
     event = runtime.reports.find(message_id, app, event_id)
     if event is None:
         return None
-    rows = [] if event["decision"] else runtime.reports.rows(event, user, most)
-    notes: dict[str, list[Mapping[str, Any]]] = {}  # by user, "": of the whole event
-    for note in runtime.reports.notes(event, user) if rows else ():
-        notes.setdefault(note["user"], []).append(note)
-    of_all = notes.get("", [])
-    return {
-        "app": event["app"],
-        "message_id": event["message_id"],
-        "event_id": event["event_id"],
-        "type": event["type"],
-        "received_ms": event["received_ms"],
-        "decision": event["decision"],
-        "recipients": [
-            _recipient(event, row, [*of_all, *notes.get(row["user"], ())]) for row in rows
-        ],
-    }
+    of_tokens = event_id is None and _is_of_token(event)
+    pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    if of_tokens:
+        pairs += runtime.reports.tokens_of(event, user, most)
+    if pairs:
+        event = {**event, "decision": None}
+    elif not event["decision"]:
+        pairs = [(event, row) for row in runtime.reports.rows(event, user, most)]
+    return {**_head(event), "recipients": _recipients(runtime, pairs, user)}
+
+
+def _head(event: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("app", "message_id", "event_id", "type", "received_ms", "decision")
+    return {name: event[name] for name in names}
+
+
+def _is_of_token(event: Mapping[str, Any]) -> bool:
+    return event["type"] in TYPES and TYPES[event["type"]].way is Way.TOKEN
+
+
+def _recipients(
+    runtime: Runtime, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], user: str | None
+) -> list[dict[str, Any]]:
+    """pairs: a row and its event, in their order."""
+    notes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}  # user "": of the whole event
+    of = list({event["event_id"]: event for event, _ in pairs}.values())
+    for note in runtime.reports.notes(of, user):
+        notes.setdefault((note["event_id"], note["user"]), []).append(note)
+    return [
+        _recipient(event, row, _notes_of(notes, event["event_id"], row["user"]))
+        for event, row in pairs
+    ]
+
+
+def _notes_of(
+    notes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], event_id: str, user: str
+) -> list[Mapping[str, Any]]:
+    return [*notes.get((event_id, ""), ()), *notes.get((event_id, user), ())]
 
 
 def trace_page(
@@ -63,6 +88,8 @@ def trace_page(
     event = runtime.reports.find(message_id, app, None)
     if event is None:
         return None
+    if _is_of_token(event) and (pairs := runtime.reports.tokens_of(event, user, TOKENS_MAX)):
+        return _page_of_tokens(runtime, event, pairs, user, decision, after, most)
     rows = EventRows(runtime.reports_engine)
     shown, following = (
         ([], None) if event["decision"] else rows.page(event, user, decision, after, most)
@@ -70,10 +97,6 @@ def trace_page(
     notes: dict[str, list[Mapping[str, Any]]] = {}
     for note in rows.notes(event, sorted({row["user"] for row in shown})) if shown else ():
         notes.setdefault(note["user"], []).append(note)
-    event_fields = {
-        name: event[name]
-        for name in ("app", "message_id", "event_id", "type", "received_ms", "decision")
-    }
     recipients = [
         _recipient(event, row, [*notes.get("", ()), *notes.get(row["user"], ())]) for row in shown
     ]
@@ -84,11 +107,38 @@ def trace_page(
         else rows.counts_soon(event, patience_s)
     )
     return {
-        **event_fields,
+        **_head(event),
         "recipients": recipients,
         "counts": counts,
         "counting": counting,
         "next": following,
+    }
+
+
+def _page_of_tokens(
+    runtime: Runtime,
+    event: Mapping[str, Any],
+    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    user: str | None,
+    decision: str | None,
+    after: Cursor | None,
+    most: int,
+) -> dict[str, Any]:
+    """The same of pushes to tokens; after, `next`: a row's user and event."""
+    wanted = [
+        (one, row)
+        for one, row in pairs
+        if decision in (None, row["decision"] or "")
+        and (after is None or (row["user"], row["event_id"]) > after)
+    ]
+    shown, is_last = wanted[:most], len(wanted) <= most
+    last = shown[-1][1] if shown else None
+    return {
+        **_head({**event, "decision": None}),
+        "recipients": _recipients(runtime, shown, user),
+        "counts": _counted([row for _, row in pairs]),
+        "counting": False,
+        "next": None if is_last or last is None else (last["user"], last["event_id"]),
     }
 
 
@@ -143,7 +193,7 @@ def _steps(
         ]
     elif row["routed_ms"]:
         steps += [*_away(row), {"stage": "routing", "at_ms": row["decided_ms"], "note": words}]
-    elif event["type"] in TYPES and TYPES[event["type"]].way is Way.TOKEN:
+    elif _is_of_token(event):
         steps.append({"stage": "intake", "at_ms": row["decided_ms"], "note": words})
     else:
         steps.append({"stage": "presence", "at_ms": row["decided_ms"], "note": words})

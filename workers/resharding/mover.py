@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -19,10 +20,9 @@ from redis import Redis
 
 from common.contracts import Batch, Push, decode_batch, encode
 from common.model import Urgency, Vendor
-from common.storage import keys
+from common.storage import counting, keys
 from common.storage.delayed import as_new, parts_of, with_batch
-from common.storage.erasure import literal
-from common.storage.keys import Keys
+from common.storage.keys import Keys, literal
 from common.storage.lane_entries import URGENCIES, LaneEntry, NewBatch, entry_id, vendor_of
 from common.storage.shards import shard_of
 from workers.app import PRESENCE, ROUTING
@@ -69,6 +69,8 @@ DROPPED: Final = (
     ),
 )
 _PERSON: Final = re.compile(r"(?:badge|read|bind|silent):\{([^:]*):(.*?)\}(?:\0.*)?", re.DOTALL)
+#: Of many people each (common/storage/counting.py).
+COUNTS: Final = "{s0}:counts:"
 _LANE: Final = re.compile(
     r"\{([^{}]*:[^{}]*:.*)\}:(blobs|leases|holders|tries|load|queue:[a-z]+)", re.DOTALL
 )
@@ -326,6 +328,8 @@ class Mover:
                     _copy(place, self._all[shard], key)
                     place.redis.delete(_raw(key))
                     moved += 1
+            elif name.startswith(COUNTS):
+                moved += self._counts(place, key)
             elif name.startswith(EVERYWHERE):
                 for other in self._new:
                     if other.number != place.number:
@@ -334,6 +338,25 @@ class Mover:
             if goes:
                 self._refuse_unfinished(place, name)
                 place.redis.delete(_raw(key))
+        return moved
+
+    def _counts(self, place: Place, key: str) -> int:
+        """Moves the badge counts of people whose shard is another; a hash has many people's."""
+        moved, found = 0, place.redis.hscan_iter(key, count=AT_ONCE)
+        while some := list(islice(found, AT_ONCE)):
+            by_shard: dict[int, dict[Any, Any]] = {}
+            for field, count in some:
+                app, user = counting.person_of(field)
+                by_shard.setdefault(shard_of(len(self._new), app, user), {})[field] = count
+            by_shard.pop(place.number, None)
+            for shard, counts in by_shard.items():
+                there = self._all[shard]
+                name = there.keys.prefix + key[len(place.keys.prefix) :]
+                ttls = (place.redis.pttl(key), there.redis.pttl(name))
+                there.redis.hset(name, mapping=counts)
+                there.redis.pexpire(name, max(cast(Any, ttls)))
+                place.redis.hdel(key, *counts)
+                moved += len(counts)
         return moved
 
     @staticmethod

@@ -7,8 +7,9 @@
 --                       ("recalled"; "call_ended": no invitation up to ts)
 -- KEYS[4] push:read:    prefix + {app:user}     hash: <conversation> -> read up to this ts, ms; m:<conversation>\0<message>; c:<call> -> ts of the answer;
 --                       d:<device> -> since when its token is this person's no more, ms (of versions before 0.4; now: common/storage/bindings.py)
+-- KEYS[5] push:{s0}:counts: prefix + <period>:<bucket> hashes of counts, see counts.lua
 -- ARGV[1] seconds a claim is kept, ARGV[2] seconds a badge is kept, ARGV[3] MessagePack: a list of {push id, day, app, message, user,
---         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered}
+--         device, conversation ("" = can't be read), ts, entry, increment (-1: badge not touched), when the device registered, bucket of the person's counts}, ARGV[4] the period
 -- returns MessagePack: per push {state, badge, why}: 0 ours, 1 done already, 2 leased by another entry, 3 gone (why: the decision);
 --         badge -1: none; with 0, why "uncertain": this very entry had leased it before, so its first reader may have sent it and died
 -- why     an entry that is delivered again may take its own lease (its reader is dead), a twin in another entry may not;
@@ -45,13 +46,22 @@ local function next_badge(ask, counted)
   local key, device = KEYS[2] .. '{' .. ask[3] .. ':' .. ask[5] .. '}', ask[6]
   local told = call('HMGET', key, device .. ':b', ':b', device .. ':t', ':t', device .. ':n')
   local count = ask[10] .. '@' .. (told[3] or told[4] or '0')
-  local since = tonumber(told[5] or '0')
+  local since, epoch = tonumber(told[5] or '0'), told[3] or told[4]
+  local hashes, field = {}, ask[3] .. ':' .. ask[5] .. '\0' .. device
+  for ago = 0, 3 do hashes[ago + 1] = KEYS[5] .. (ARGV[4] - ago) .. ':' .. ask[12] end
+  if not epoch then since = since + count_of(hashes, field) end
   if string.match(counted, '^%d+$') then -- of releases before 0.2: the number itself, which is counted
     count = counted
   elseif count ~= counted then
-    since = call('HINCRBY', key, device .. ':n', ask[10])
+    since = since + ask[10]
+    if epoch then
+      call('HINCRBY', key, device .. ':n', ask[10])
+    elseif ask[10] > 0 then
+      count_is(hashes, field, since - tonumber(told[5] or '0'))
+    end
     -- renewed now and then only: it is told to the log file and the replicas each time
-    if call('TTL', key) < keep_badge / 2 then call('EXPIRE', key, keep_badge) end
+    local ttl = call('TTL', key)
+    if ttl ~= -2 and ttl < keep_badge / 2 then call('EXPIRE', key, keep_badge) end
   end
   return tonumber(told[1] or told[2] or '0') + since, count
 end

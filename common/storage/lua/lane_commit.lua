@@ -67,10 +67,24 @@ if unused[1] then -- given back only while nobody has tokens after ours: else th
   end
 end
 call('HDEL', KEYS[8], word)
-local function uncount(key, device, count) -- takes "<step>@<epoch>" off the device's badge, while that count still stands
-  local step, epoch = string.match(count, '^(%d+)@(.*)$')
+-- takes "<step>@<epoch>" off the device's badge, while that count still stands; at: of its key, first: of its hashes of counts, see counts.lua
+local unspoken, older = nil, {}
+local function uncount(at, device, count, first)
+  local key, step, epoch = KEYS[at], string.match(count, '^(%d+)@(.*)$')
   if not step or step == '0' then return end
-  local now = call('HMGET', key, device .. ':t', ':t', device .. ':n', ':x')
+  if unspoken == nil then -- most often there is no word on any of them
+    local names = {}
+    for _, mark in ipairs(told[7]) do
+      if mark[1] == 'uncount' then names[#names + 1] = KEYS[mark[2]] end
+      if mark[1] == 'free' then names[#names + 1] = KEYS[mark[2] + 1] end
+    end
+    unspoken = #names < 4000 and call('EXISTS', unpack(names)) == 0
+  end
+  local now = unspoken and {} or call('HMGET', key, device .. ':t', ':t', device .. ':n', ':x')
+  if epoch == '0' and not (now[1] or now[2]) then
+    local hashes = {KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]}
+    if count_less(hashes, field_of(key, device), tonumber(step), older) then return end
+  end
   if epoch == (now[1] or now[2] or '0') and tonumber(now[3] or '0') >= tonumber(step) then
     local left = call('HINCRBY', key, device .. ':n', -tonumber(step))
     -- of a person with nothing but this count nothing is left: their next push begins it as the first one did
@@ -80,7 +94,7 @@ end
 for _, mark in ipairs(told[7]) do
   local kind, key = mark[1], KEYS[mark[2]]
   if kind == 'uncount' then
-    uncount(key, mark[3], mark[4])
+    uncount(mark[2], mark[3], mark[4], mark[5])
   elseif kind == 'done' then -- whatever becomes of its entry
     -- a field that a lease has made is in a hash that has its time already
     if call('HSET', key, mark[3], 'D') == 1 and call('TTL', key) < 0 then call('EXPIRE', key, mark[4]) end
@@ -88,7 +102,7 @@ for _, mark in ipairs(told[7]) do
     local holder, count = string.match(call('HGET', key, mark[3]) or '', '^L([^|]*)|(.*)$')
     if holder == mark[4] then
       if not mark[6] then
-        uncount(KEYS[mark[2] + 1], mark[5], count)
+        uncount(mark[2] + 1, mark[5], count, mark[7])
         count = ''
       end
       call('HSET', key, mark[3], 'R' .. count)

@@ -17,8 +17,10 @@ from prometheus_client import REGISTRY
 from common.clock import now_ms
 from common.contracts import AlikeBatch, Batch, LikeRow, Push, batch_of, decode_batch
 from common.model import MessageClass, Vendor
+from common.storage import counting
 from common.storage.bindings import bound
 from common.storage.keys import CALL
+from tests.badge_counts import badge_of
 from tests.integration.delivery.test_together import (
     LANES,
     Apns,
@@ -87,7 +89,7 @@ class Two:
         rows = [row[1:] for row in self.fleet.rows() if row[0] == app]
         keys = self.runtime.keys
         users = sorted({target.user for push in pushes for target in push.targets})
-        numbers = [self.runtime.redis.hgetall(keys.badges(app, user)) for user in users]
+        numbers = [badge_of(self.runtime.redis, keys, app, user) for user in users]
         left = list(self.runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
         assert not left, "what was taken is forgotten with the entry"
         requests = sorted(self.production.simulator.record.lines()[lines:], key=str)
@@ -248,7 +250,8 @@ def told(runtime: Runtime, word: str) -> tuple[list[Any], list[Any]]:
     queue(runtime, [one for n, app in enumerate(fleet.apps) for one in odd_chats(n, app)])
     fleet.work()
     assert not list(runtime.redis.scan_iter(match=f"{runtime.keys.prefix}:*taken:*"))
-    numbers = [runtime.redis.hget(runtime.keys.badges(app, "u0"), "d:n") for app in fleet.apps]
+    numbers = [badge_of(runtime.redis, runtime.keys, app, "u0").get(b"d:n") for app in fleet.apps]
+    assert any(numbers)
     return [(app.removeprefix(word), *rest) for app, *rest in fleet.rows()], numbers
 
 
@@ -384,7 +387,9 @@ def test_one_packed_chat_that_the_vendor_does_not_take(two: Two, reason: str) ->
         ]
         load = runtime.redis.hgetall(keys.lane_load(lane))
         assert not list(runtime.redis.scan_iter(match=f"{keys.prefix}:*taken:*"))
-        numbers = [runtime.redis.hget(keys.badges(app, f"u{number}"), "d:n") for number in range(3)]
+        numbers = [
+            badge_of(runtime.redis, keys, app, f"u{number}").get(b"d:n") for number in range(3)
+        ]
         rows = sorted((row[1], row[2], row[3].partition(",")[0], row[4]) for row in rows_of(app))
         word = load.get(b"w")
         found.append(
@@ -492,6 +497,7 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
     for app in two.fleet.apps[:2]:  # as if nobody had been pushed to
         for number in range(len(notes)):
             two.runtime.redis.delete(two.runtime.keys.badges(app, f"u{number}"))
+            counting.forget(two.runtime.redis, two.runtime.keys, app, f"u{number}")
     before = set(map(str, two.fleet.rows()))
     two.agree(
         lambda app: [

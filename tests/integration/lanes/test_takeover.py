@@ -10,6 +10,7 @@ import pytest
 
 from common.contracts import decode_batch
 from common.model import Decision, MessageClass, Urgency, Vendor
+from tests.badge_counts import badge_of
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World
 from workers.app import DELIVERY
@@ -29,7 +30,8 @@ def chats(count: int, first: int = 1) -> list[PendingPush]:
 
 
 def count(world: World) -> int:
-    return int(world.runtime.redis.hget(world.runtime.keys.badges("demo", "bob"), "d:n") or 0)  # type: ignore[arg-type]
+    told = badge_of(world.runtime.redis, world.runtime.keys, "demo", "bob")
+    return int(told.get(b"d:n", 0))
 
 
 @pytest.fixture

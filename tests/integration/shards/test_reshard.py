@@ -16,7 +16,9 @@ from common.contracts import encode
 from common.ledger_records import DeadRecord
 from common.model import Urgency, Vendor
 from common.storage import keys
+from common.storage.claims import ClaimRequest
 from common.storage.shards import RESHARD, shard_of
+from tests.badge_counts import badge_of
 from tests.integration.shards.conftest import ShardedFleet
 from workers.gate import lane_terms
 from workers.replay import NotReplayableError, replay
@@ -130,17 +132,42 @@ def fill(fleet: ShardedFleet) -> None:
     fleet.write()
 
 
+def count(fleet: ShardedFleet) -> None:
+    """A count of everybody's tablet, of which no word is known, each another number."""
+    for number, user in enumerate(PEOPLE, 1):
+        place = fleet.runtime.shards[shard_of(len(fleet.runtime.shards), fleet.app, user)]
+        ask = ClaimRequest(
+            fleet.app, f"m{number}", user, "tablet", f"{number:032x}", 1, "e", number
+        )
+        assert place.claims.lease([ask])[0].badge == number
+
+
+def counts(fleet: ShardedFleet) -> None:
+    """Those counts are in their people's shards, and there alone."""
+    found = {
+        (one.number, user): int(told[b"tablet:n"])
+        for one in fleet.runtime.shards
+        for user in PEOPLE
+        if b"tablet:n" in (told := badge_of(one.redis, one.keys, fleet.app, user))
+    }
+    shards = len(fleet.runtime.shards)
+    homes = [shard_of(shards, fleet.app, user) for user in PEOPLE]
+    assert found == {one: number for number, one in enumerate(zip(homes, PEOPLE, strict=True), 1)}
+
+
 @pytest.mark.parametrize("sharded", [1], indirect=True)
 def test_one_to_four_to_two_ended_again_and_again(sharded: ShardedFleet, endless: None) -> None:
     fleet = sharded
     fill(fleet)
     lanes = [f"{fleet.app}:meizu:{name}" for name in LANES]
     before = {lane: orders(fleet, lane) for lane in lanes}
+    count(fleet)
     found = sum(len(told) for people in before.values() for told in people.values())
     assert found == 4 * len(PEOPLE)
     for old, new in ((1, 4), (4, 2)):
         assert move(fleet, old, new) >= 8
         fleet.reopened(new)
+        counts(fleet)
         assert {lane: orders(fleet, lane) for lane in lanes} == before
         assert all(
             sum(one.lane_queues.waiting(lane) for one in fleet.runtime.shards)

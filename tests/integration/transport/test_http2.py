@@ -249,6 +249,29 @@ def test_connections_grow_soon_after_the_loop_was_idle(serve, curl):
     assert 1 < server.log.connections <= 3
 
 
+@pytest.mark.parametrize("alpn", [["h2"], ["http/1.1"], []], ids=["h2", "HTTP/1.1", "no ALPN"])
+def test_what_a_further_connection_agrees_on_is_listened_to_before_it_is_written_into(
+    serve, curl, alpn
+):
+    """Requests of a pool that has a connection are deaf, which is cheaper: the one that opens a
+    further connection is taken back first, and goes again with open ears.
+    """
+    server = serve(H2Server, after_50_ms, settings={3: 10})
+    assert reasons(curl.send_many(route(server.base), pushes(8), 30)) == {200: 8}
+    server.context.set_alpn_protocols(alpn)  # another server, behind the same name
+    pool = next(one for one in curl._loop.pools.values() if one.heard)
+    assert pool.listen_until == 0
+    answers = curl.send_many(route(server.base, connections_max=3), pushes(200, 11), 30)
+    assert server.log.connections > 1, "it tried"
+    read = server.log.ids
+    assert len(set(read)) == len(read), "none twice"
+    if alpn == ["h2"]:
+        assert reasons(answers) == {200: 200}
+    else:
+        assert {seen.connection for seen in server.log.seen} == {1}
+        assert reasons(answers) == {200: len(read) - 8, ("refused", False): 208 - len(read)}
+
+
 def test_connections_grow_where_each_turn_finds_all_streams_answered(serve, curl):
     server = serve(H2Server, after_50_ms, settings={3: 10})
     assert reasons(curl.send_many(route(server.base), pushes(8), 30)) == {200: 8}

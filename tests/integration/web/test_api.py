@@ -117,10 +117,10 @@ def test_a_token_tells_what_it_may_of_whom(ask, token, cli, runtime):
     assert ask("/people/another/bob", everything)[0] == 200
     assert ask("/messages/m1", support)[0] == 404
     odd = [{"by": "user"}, {"step": "second"}, {"since_ms": "x"}, {"since_ms": "0"}]
-    for wrong in (*odd, {"since_ms": "9", "until_ms": "5"}):
+    for wrong in (*odd, {"since_ms": "9", "until_ms": "5"}, {"vendor": "nokia"}):
         assert ask("/counts", stats, **wrong)[0] == 400, wrong
     odd = [{"user": "a\0"}, {"user": "x" * 600}, {"after": "e30"}, {"after": "é"}]
-    for wrong in (*odd, {"limit": "100000"}):
+    for wrong in (*odd, {"limit": "100000"}, {"decision": "perhaps"}):
         assert ask("/messages/m1", support, **wrong)[0] == 400, wrong
     assert ask("/messages/%00", support)[0] == 400
     row = next(one for one in cli("api-token", "list", "--json").json if one["role"] == "stats")
@@ -139,3 +139,12 @@ def test_one_token_has_a_bound_of_calls(ask, token, monkeypatch):
     key, other = token(), token()
     assert [ask("/counts", key)[0] for _ in range(4)] == [200, 200, 200, 429]
     assert ask("/counts", other)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "status"), [("/nothing", None, 404), ("/", None, 404), ("/counts", b"{}", 405)]
+)
+def test_who_goes_astray_below_the_api_is_told_in_its_own_form(console, path, form, status):
+    answer = call(f"{console}/api/v1{path}", form)
+    assert answer.status == status
+    assert list(json.loads(answer.body)) == ["error"]

@@ -13,6 +13,7 @@ from tests.builders import device_of
 from workers.handlers.intake import _taken_back, _times, packed_messages
 from workers.intake.decoding import Passed, read_entry
 from workers.intake.event_types import take
+from workers.intake.messages import by_preset
 
 NOW_MS = 1_763_787_600_000
 TEXT = [{"type": "text", "text": "hello"}]
@@ -84,6 +85,32 @@ def test_a_message_without_words_is_not_pushed(
     push: dict[str, Any], elements: list[dict[str, Any]], kind: str, decision: Any
 ) -> None:
     assert taken(push, elements, kind).decision == decision
+
+
+#: the message's own wishes, its preset, and what is decided of a message without words.
+PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, Any]] = {
+    "a silent one": ({}, {"push_type": "silent"}, None),
+    "one for calls": ({}, {"push_type": "voip"}, None),
+    "one that says nothing of it": ({}, {"apns": {"push_type": "silent"}}, NONE),
+    "an alert": ({}, {"push_type": "alert"}, NONE),
+    "none of that name": ({}, None, NONE),
+    "what is shut stays so": (
+        {"gate": {"enabled": False}},
+        {"push_type": "silent"},
+        Decision.PUSH_DISABLED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("push", "preset", "decision"), PRESETS.values(), ids=PRESETS)
+def test_a_silent_preset_needs_no_words(
+    push: dict[str, Any], preset: dict[str, Any] | None, decision: Any
+) -> None:
+    found = taken({**push, "strategy_id": "s"})
+    assert by_preset(found, preset, NOW_MS).decision == decision
+    if decision is None:
+        late = by_preset(found, preset, found.message.expires_at_ms)
+        assert late.decision is Decision.EXPIRED
 
 
 def test_each_person_is_named_once_and_what_says_nothing_is_not_pushed() -> None:
@@ -233,7 +260,7 @@ def test_a_number_that_no_stream_carries_is_a_dead_letter_with_its_reason(
         assert read.reason.startswith("out_of_range: ")
 
 
-DIRECT = {
+DIRECT: dict[str, Any] = {
     "target": {"vendor": "apns", "business_id": "ios", "token": "ab", "platform": "ios"},
     "message_id": "m1",
 }
@@ -270,3 +297,12 @@ def test_null_is_absent_where_a_field_may_be(kind: str, data: dict[str, Any]) ->
         if value is not None
     }
     assert passed(kind, data).data == passed(kind, bare).data
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "known"),
+    [(NOW_MS, NOW_MS), (NOW_MS + 1, None), (NOW_MS + 10**11, None), (None, None)],
+)
+def test_a_registration_that_is_still_to_come_is_none(since_ms: Any, known: Any) -> None:
+    target = {**DIRECT["target"], "since_ms": since_ms}
+    assert passed("push.direct", {**DIRECT, "target": target}).data.target.since_ms == known

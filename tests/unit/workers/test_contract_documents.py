@@ -94,3 +94,9 @@ def test_every_route_of_every_process_is_a_door_and_none_is_left_over() -> None:
 
 def path_of(route: Any) -> str:
     return re.sub(r":path}", "}", route.path)
+
+
+@pytest.mark.parametrize("cloud", ["tencent", "zego", "nim"])
+def test_the_document_names_each_status_of_a_callback(cloud: str) -> None:
+    told = openapi()["paths"][f"/callbacks/{cloud}"]["post"]["responses"]
+    assert set(told) == {"200", "400", "401", "403", "408", "413", "415", "503"}

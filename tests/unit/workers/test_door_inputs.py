@@ -8,7 +8,7 @@ import pytest
 
 from common.model import Vendor
 from workers.gateway import gorush, matrix, mattermost
-from workers.gateway.aliases import Alias, DoorAccount, Found
+from workers.gateway.aliases import Alias, DoorAccount, Found, overlap
 from workers.gateway.clouds import CloudCallback, genuine
 from workers.gateway.events import encoded
 from workers.intake.decoding import Passed, read_entry
@@ -165,3 +165,31 @@ def test_a_byte_order_mark_before_a_callback_is_none_of_it() -> None:
     raw = b'\xef\xbb\xbf{"CallbackCommand":"Push.AllMemberPush","q":"a=b"}'
     found = genuine(CloudCallback("tencent", query, {}, raw), {"a": ["token"]}, now)
     assert (found.app, found.body) == ("a", raw[3:])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("org.x.ios", "org.x.ios", True),
+        ("org.x.*", "org.x.ios", True),
+        ("org.x.*", "*.ios", True),
+        ("*a*", "b*", True),
+        ("a?c", "ab?", True),
+        ("[ab]1", "[bc]?", True),
+        ("*", "x", True),
+        ("org.x.ios", "org.x.android", False),
+        ("org.x.*", "*.org", True),
+        ("a*b", "a*c", False),
+        ("a?", "a", False),
+        ("[ab]1", "[cd]?", False),
+        ("[!a]", "a", False),
+        ("x[", "x", False),
+    ],
+)
+def test_two_aliases_overlap_where_some_name_is_both(one: str, other: str, both: bool) -> None:
+    assert overlap(one, other) is both
+    assert overlap(other, one) is both
+
+
+def test_long_patterns_are_compared_at_once() -> None:
+    assert not overlap("*a" * 64 + "b", "a*" * 64 + "c")
