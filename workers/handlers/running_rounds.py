@@ -35,6 +35,9 @@ OTHERS_SHARE: Final = 0.6
 LANE_SHARE: Final = 0.8
 #: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
+#: Longest wait of a round that is prepared behind another one, seconds: what was recalled or read
+#: meanwhile is unknown to it. After a longer one no round is prepared so for AHEAD_AGAIN_S.
+AHEAD_S, AHEAD_AGAIN_S = 0.25, 5.0
 #: Seconds that a round waits for its lane's rate at least, for its end not to be near.
 LASTS_S: Final = 0.1
 #: Entries are kept for their sender so often, three times within their lease.
@@ -117,6 +120,7 @@ class RunningRounds:
         self._lock = threading.Lock()
         self._running: dict[str, RunningRound] = {}  # by the take's word
         self._keeper: threading.Thread | None = None
+        self._ahead_from = 0.0  # until then no round is prepared behind another one
 
     def own(self) -> list[RunningRound]:
         with self._lock:
@@ -169,14 +173,19 @@ class RunningRounds:
 
     def reached(self, one: RunningRound, *, whole: bool) -> bool:
         """Its send is next; waits for the round before it. False: it would overtake what is left of
-        that one. whole: as of RunningRound.
+        that one, or has waited for too long. whole: as of RunningRound.
         """
-        leader = one.leader
+        leader, began = one.leader, time.monotonic()
         if leader is not None:
             leader.over.wait()
             if not leader.clean:
                 return False
+            if (now := time.monotonic()) - began > AHEAD_S:
+                self._ahead_from = now + AHEAD_AGAIN_S
+                return False
             one.leader = None  # else each would keep all those before it
+        if began < self._ahead_from:
+            return True
         if whole and one.taken.left >= len(one.entries):  # else it would take few
             one.whole = True
             self.ended.set()

@@ -1,5 +1,5 @@
 """While a lane's round is on the wire its next one is prepared. It leaves when that one is written,
-and not before what that one left.
+not before what that one left, and not if it has waited for so long that it may have been recalled.
 """
 
 import threading
@@ -16,6 +16,7 @@ from tests.integration.delivery.test_together import Apns, Fleet, production, ru
 from tests.integration.delivery.test_usual import alike, no_round_is_late
 from tests.queued import queue
 from tests.waiting import eventually
+from workers.handlers import running_rounds
 from workers.handlers.delivery import LaneSender
 from workers.maintenance.timer import Timer
 from workers.runtime import Runtime
@@ -103,10 +104,17 @@ def lane(runtime: Runtime, space: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     made.end()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still makes no prepared round too old."""
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 60.0)
+
+
 def accepted(lane: Lane) -> int:
     return [row[2] for row in lane.fleet.rows()].count("accepted")
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_next_round_is_prepared_and_leaves_when_the_first_is_written(lane: Lane) -> None:
     lane.begin()
     ahead = lane.sender.running.own()
@@ -121,6 +129,23 @@ def test_the_next_round_is_prepared_and_leaves_when_the_first_is_written(lane: L
     assert lane.counts() == {b"1"}
 
 
+def test_what_was_recalled_while_a_prepared_round_waited_is_not_sent(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 0.0)
+    lane.begin()
+    recalled = len(lane.wire.sent[0])  # the first push of the prepared round
+    lane.runtime.marks.recall(lane.app, "c2c:ann", f"m{recalled}")
+    lane.wire.open.set()
+    eventually(lambda: accepted(lane) == ENTRIES * EACH - 1, 60)
+    decisions = {user: decision for _, user, decision, *_ in lane.fleet.rows()}
+    assert decisions[f"u{recalled}"] == "recalled"
+    tokens = [token for sent in lane.wire.sent for token in sent]
+    assert f"{recalled:064x}" not in tokens
+    assert len(tokens) == len(set(tokens)) == ENTRIES * EACH - 1
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_prepared_round_does_not_overtake_what_the_first_one_left(
     lane: Lane, production: Apns
 ) -> None:
