@@ -73,9 +73,22 @@ class Replies:
         decisions = []
         for waiter in due:
             key, event_id, user = waiter.decode().split("\0")
-            decisions.append((key, {"event_id": event_id, "user": user, "decision": None}))
+            decisions.append((key, {**_NOT_YET, "event_id": event_id, "user": user}))
         self.tell_now(decisions)
         return len(due)
+
+
+#: What is told where a wait ended without a decision.
+_NOT_YET: dict[str, Any] = {
+    "event_id": "",
+    "message_id": None,
+    "user": "",
+    "vendor": None,
+    "business_id": None,
+    "decision": None,
+    "note": "not decided yet",
+    "retired": False,
+}
 
 
 def _waiter(key: str, event_id: str, user: str) -> str:

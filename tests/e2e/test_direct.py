@@ -44,7 +44,12 @@ def replies(house: House, key: str, seconds: float = 10.0) -> dict[str, Any]:
     runtime = house.core.runtime
     answer: Any = runtime.redis.blpop([runtime.keys.reply(key)], seconds)
     assert answer is not None, "no reply"
-    return dict(json.loads(answer[1]))
+    told = dict(json.loads(answer[1]))
+    assert set(told) == {
+        *("event_id", "message_id", "user", "vendor", "business_id"),
+        *("decision", "note", "retired"),
+    }
+    return told
 
 
 def test_a_token_gets_its_push_without_a_person_behind_it(house: House) -> None:
@@ -254,6 +259,20 @@ def test_the_decision_is_told_where_it_was_asked_for(house: House) -> None:
     assert 0 < house.core.runtime.redis.ttl(house.core.runtime.keys.reply(key)) <= 60
     told = replies(house, key)
     assert (told["event_id"], told["decision"], told["retired"]) == (event_id, "accepted", False)
+
+
+def test_what_intake_decides_is_told_and_a_repeat_is_told_that_it_is_one(house: House) -> None:
+    key, event_id = uuid.uuid4().hex, uuid.uuid4().hex
+    data = direct(reply={"key": key}, push={"gate": {"online_only": True}})
+    account = ("apns", data["target"]["business_id"])
+    for decision, note in (("online_only", ""), (None, "asked before")):
+        house.event("push.direct", data, event_id=event_id)
+        told = replies(house, key)
+        assert (told["decision"], told["note"]) == (decision, note)
+        assert (told["message_id"], told["vendor"], told["business_id"]) == (
+            data["message_id"],
+            *account,
+        )
 
 
 def test_what_routing_decides_is_told_once(house: House) -> None:

@@ -178,15 +178,15 @@ def address(
 
 
 def reply_of(
-    message: Message, decision: Decision, note: str, device: Device | None = None
+    message: Message, whom: Addressee | Device, decision: Decision, note: str
 ) -> tuple[str, dict[str, Any]]:
     """(key, reply) of a push that intake decided."""
     reply: dict[str, Any] = {
         "event_id": message.event_id,
         "message_id": message.message_id,
         "user": (message.recipients or ("",))[0],
-        "vendor": device.vendor if device is not None else None,
-        "business_id": device.business_id if device is not None else None,
+        "vendor": whom.vendor,
+        "business_id": whom.business_id,
         "decision": decision,
         "note": note,
         "retired": decision == Decision.TOKEN_DEAD,

@@ -69,7 +69,8 @@ class TokenPushes:
                 todo.append((event, taken.message))
             else:
                 metrics.DECISIONS.labels("none", taken.decision, "none").inc()
-                found.decisions.append(direct.reply_of(taken.message, taken.decision, ""))
+                target = event.data.target
+                found.decisions.append(direct.reply_of(taken.message, target, taken.decision, ""))
         known = self._tokens.seen([_token(event, message) for event, message in todo])
         addressed = direct.address(
             todo, {who: direct.KnownTargets(*has) for who, has in known.items()}
@@ -78,7 +79,7 @@ class TokenPushes:
         for row in addressed.rows:
             found.rows.append(_ledger_row(row, now))
             metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
-            found.decisions.append(direct.reply_of(row.message, row.decision, row.note, row.device))
+            found.decisions.append(direct.reply_of(row.message, row.device, row.decision, row.note))
         found.decisions = [(key, reply) for key, reply in found.decisions if key]
         found.waits = _waits(todo, addressed.offline, now)
         cleared = [
@@ -106,6 +107,8 @@ class TokenPushes:
                 "event_id": event.id,
                 "message_id": event.data.message_id,
                 "user": user,
+                "vendor": event.data.target.vendor,
+                "business_id": event.data.target.business_id,
                 "decision": None,
                 "note": "asked before",
             }
