@@ -11,7 +11,14 @@ from redis.client import Pipeline
 
 from common.storage.cluster import client_for, is_core
 from common.storage.keys import Keys
-from common.storage.streams import READ_BYTES_MAX, TAKEOVER_IDLE_MS, CoreStreams, Entry, StreamDepth
+from common.storage.streams import (
+    READ_BYTES_MAX,
+    TAKEOVER_IDLE_MS,
+    CoreStreams,
+    Entry,
+    Overtaken,
+    StreamDepth,
+)
 
 
 def core_streams(
@@ -101,11 +108,9 @@ class SpreadCoreStreams(CoreStreams):
         look: int,
         most: int,
         classes: Sequence[str],
-        *,
-        newest_calls: bool = False,
+        wanted: Overtaken = Overtaken.URGENT,
     ) -> tuple[str, bool, list[Entry]]:
-        of = self._of(name)
-        return of.overtake(name, position, look, most, classes, newest_calls=newest_calls)
+        return self._of(name).overtake(name, position, look, most, classes, wanted)
 
     def backlog(self, streams: Sequence[str]) -> dict[str, StreamDepth]:
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, cast
 
 import msgspec
@@ -463,6 +464,20 @@ def fleet_of(consumer: bytes) -> str:
     return consumer.decode("utf-8", "replace").rpartition(":")[0].partition(":{s")[0]
 
 
+class Overtaken(Enum):
+    """What is taken before its turn (lua/overtake.lua).
+
+    URGENT: no message to a group, or of a class that can wait. NEWEST_CALLS: invitations among the
+    newest entries behind the position. CALLS: calls, and events of people, which they must not pass
+    unread. CALLS_THERE: as NEWEST_CALLS, but nothing is taken.
+    """
+
+    URGENT = "0"
+    NEWEST_CALLS = "1"
+    CALLS = "2"
+    CALLS_THERE = "3"
+
+
 class CoreStreams(StreamStore):
     """The streams that the core writes, by their own names. An entry over the limit comes cut.
 
@@ -567,13 +582,11 @@ class CoreStreams(StreamStore):
         look: int,
         most: int,
         classes: Sequence[str],
-        *,
-        newest_calls: bool = False,
+        wanted: Overtaken = Overtaken.URGENT,
     ) -> tuple[str, bool, list[Entry]]:
-        """Takes up to `most` urgent ones of `look` unread entries behind `position`.
+        """Takes up to `most` of `look` unread entries behind `position`: those that are `wanted`.
 
-        Urgent: no message to a group, or of one of the `classes`. newest_calls: only calls, and of
-        the entries behind `position` the newest. Returns the position to continue from, True at the
+        classes: of messages that are not urgent. Returns the position to continue from, True at the
         stream's end, and the entries.
         """
         args: list[str | int] = [
@@ -585,7 +598,7 @@ class CoreStreams(StreamStore):
             most,
             self.entry_bytes_max,
             self.kept_bytes,
-            int(newest_calls),
+            wanted.value,
         ]
         at, ended, raws = self._overtake(keys=[name, self._takeovers(name)], args=[*args, *classes])
         found = [self._entry(name, *raw) for raw in raws]

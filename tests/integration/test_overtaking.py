@@ -220,6 +220,92 @@ def test_chats_alone_keep_their_order(core: Core) -> None:
     assert core.stored() == [one["id"] for one in chats[:READ_COUNT]]
 
 
+# ---------------------------------------------------------------- behind chats
+
+
+def leaves(user: str) -> dict[str, Any]:
+    data = {"user": user, "device_id": "phone"}
+    return {"v": 1, "id": f"out-{user}", "type": "device.unregistered", "app": APP, "data": data}
+
+
+def chats(count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [message(f"chat{number}") for number in range(first, first + count)]
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine needs longer for two looks."""
+    monkeypatch.setattr(overtaking, "CALLS_LOOK_S", 10.0)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_call_behind_unread_chats_is_taken_with_what_says_whom_it_reaches(core: Core) -> None:
+    loop = core.loop()
+    core.put(*chats(3 * READ_COUNT))
+    (left,) = core.put(leaves("bob"))
+    core.put(chat_of("about", json.dumps(leaves("carl"))), *chats(3 * READ_COUNT, 5_000))
+    core.put(call("first"), ended("over", "first"), *chats(READ_COUNT // 4, 8_000), call("second"))
+    loop.once(block_ms=1)
+    assert {one for one in core.stored() if not one.startswith("chat")} == {
+        *("first", "over", "second")
+    }
+    entries: Any = core.runtime.core.xrange(core.stream)
+    assert left not in {entry.decode() for entry, _ in entries}
+    core.read_all(loop)
+    found = core.stored()
+    assert max(Counter(found).values()) == 1
+    seen = [one for one in found if one.startswith(("chat", "about"))]
+    expected = [*chats(3 * READ_COUNT), message("about"), *chats(3 * READ_COUNT, 5_000)]
+    expected += chats(READ_COUNT // 4, 8_000)
+    assert seen == [one["id"] for one in expected]
+    assert not core.runtime.core.xlen(core.stream)
+
+
+#: Entries that no call passes before they are read: what they hold is not told apart.
+BARRIERS: dict[str, dict[Any, Any]] = {
+    "people's events among others in one entry": {
+        "b": b"\n".join(json.dumps(one).encode() for one in (message("in-b"), leaves("bob")))
+    },
+    "another dialect": {"e": b'{"CallbackCommand":"State.StateChange"}', "d": "tencent"},
+}
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize("barrier", BARRIERS.values(), ids=BARRIERS)
+def test_what_may_say_whom_a_call_reaches_and_is_not_told_apart_is_not_passed(
+    core: Core, barrier: dict[Any, Any]
+) -> None:
+    loop = core.loop()
+    core.put(*chats(2 * READ_COUNT))
+    core.runtime.core.xadd(core.stream, barrier)
+    core.put(*chats(2 * READ_COUNT, 5_000), call("late"))
+    loop.once(block_ms=1)
+    assert "late" not in core.stored()
+    core.read_all(loop)
+    assert core.stored().count("late") == 1
+    assert not core.runtime.core.xlen(core.stream)
+
+
+def test_a_call_that_a_look_does_not_reach_is_looked_for_in_the_next_turn(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = core.loop()
+    monkeypatch.setattr(overtaking, "CALLS_LOOK_S", 0.0)
+    core.put(*chats(6 * READ_COUNT), call("late"))
+    loop.once(block_ms=1)
+    assert "late" not in core.stored()
+    monkeypatch.setattr(overtaking, "CALLS_LOOK_S", 10.0)
+    loop.once(block_ms=1)
+    assert core.stored().index("late") == 2 * READ_COUNT
+
+
+def test_without_a_call_nothing_is_looked_through(core: Core) -> None:
+    loop = core.loop()
+    core.put(*chats(3 * READ_COUNT), leaves("bob"), *chats(3 * READ_COUNT, 5_000))
+    loop.once(block_ms=1)
+    assert set(loop._overtaking._to_calls.values()) == {"0-0"}
+
+
 def test_what_another_reader_has_taken_before_its_turn_is_left_to_it(core: Core) -> None:
     loop = core.loop()
     core.put(*(advert(number) for number in range(2 * READ_COUNT)))

@@ -48,7 +48,7 @@ TABLE: Final = r"""
       | integration/delivery/test_order.py integration/lanes
       | "ahead = {one for one in at_work if one < rank} \u007c passed_over" | ahead = set[int]()
     an urgent event does not overtake | common/storage/lua/overtake.lua
-      | integration/test_overtaking.py | if not can_wait(fields) then | if false then
+      | integration/test_overtaking.py | elseif step == 'take' then | elseif false then
     a ledger writer does not wait for the end of the one before | common/storage/ledger.py
       | integration/test_ledger_own.py
       | "                if fence is not None:\n                    _pass(cursor, fence)\n" | ""

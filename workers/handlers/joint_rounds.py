@@ -27,13 +27,9 @@ from workers.delivery.claiming import badge_steps
 from workers.delivery.lane import Lane
 from workers.delivery.late import Standing
 from workers.delivery.ports import (
-    Breaker,
-    BreakerOpen,
-    BreakerProbe,
     ClaimAnswer,
     DeliveryPorts,
     LaneTurn,
-    RoundReport,
 )
 from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
@@ -48,6 +44,7 @@ from workers.handlers.joint_parts import (
     Wanted,
 )
 from workers.handlers.lane_rounds import LaneRounds, pacer_of, with_spare
+from workers.handlers.noted_breaker import NotedBreaker
 from workers.handlers.round_counts import suppressed
 from workers.handlers.round_entries import Ending, OpenRound, RoundEnd
 from workers.late_binding import BoundAddresses, ClaimedRows
@@ -152,7 +149,7 @@ class JointRounds:
     ) -> DeliveryPorts:
         """The vendor's ports in a shard; rounds without a failure go to `good`."""
         ports = self._shards[shard].ports(vendor)
-        return dataclasses.replace(ports, breaker=_NotedBreaker(ports.breaker, good, watched))
+        return dataclasses.replace(ports, breaker=NotedBreaker(ports.breaker, good, watched))
 
     # ------------------------------------------------------------ up to the send
 
@@ -490,23 +487,3 @@ class _LookedUp:
 
     def on_lane_of(self, work: PendingPush, lane: Lane, device: Device) -> Notification | None:
         return self._addresses.on_lane_of(work, lane, device)
-
-
-class _NotedBreaker:
-    """The port of the breaker: rounds without a failure are reported together at the end."""
-
-    def __init__(
-        self, breaker: Breaker, good: list[tuple[str, int, int]], watched: Collection[str]
-    ) -> None:
-        self._breaker = breaker
-        self._good = good
-        self._watched = watched
-
-    def open_for(self, lane: Lane) -> BreakerProbe | BreakerOpen | None:
-        return self._breaker.open_for(lane)
-
-    def report(self, lane: Lane, found: RoundReport) -> None:
-        if found.failed or found.refused or found.retry_after_s or found.throttled:
-            self._breaker.report(lane, found)
-        elif lane.id in self._watched:
-            self._good.append((lane.id, lane.credential.version, found.good))

@@ -22,6 +22,7 @@ from workers.delivery.settle import attempt_of, kept, trace_text
 from workers.delivery.work import PendingPush
 from workers.handlers import alike_rounds
 from workers.handlers.ledger_rows import work_row
+from workers.handlers.noted_breaker import NotedBreaker
 from workers.handlers.round_counts import RoundCounts, stored_by_class, suppressed
 from workers.handlers.round_entries import (
     Ending,
@@ -98,7 +99,12 @@ class LaneRounds:
             return self._left(one)
         turn = LaneTurn(one.state, one.pace, lost, self._waits_for_newest(lane, one.state))
         deliver = usual.tried if self._may_be_usual(one) else delivery.deliver
-        return self._ended(one, deliver(one.chosen, lane, self.ports(lane.vendor), turn))
+        return self._ended(one, deliver(one.chosen, lane, self._ports_of(taken, lane), turn))
+
+    def _ports_of(self, taken: Taken, lane: Lane) -> DeliveryPorts:
+        """The vendor's; of good answers its breaker is told only where it counts them."""
+        ports = self.ports(lane.vendor)
+        return ports if taken.watched else replace(ports, breaker=NotedBreaker(ports.breaker))
 
     def _send_alike(
         self,

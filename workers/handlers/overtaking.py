@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from common.model import PRIVATE_CLASSES, MessageClass
-from common.storage.streams import CoreStreams, Entry
+from common.storage.streams import CoreStreams, Entry, Overtaken
 
 #: Seconds of one look at unread entries; then the front of the stream has its turn.
 LOOK_S = 0.08
+#: ... up to a call that is there: each entry is looked at once, all of a long backlog in half a
+#: second.
+CALLS_LOOK_S = 0.5
 #: Entries of one call (about 2 ms of the server), and of those that are taken before their turn at
 #: once.
 LOOK_ENTRIES = 1_000
@@ -33,6 +36,8 @@ class Overtaking:
         self._finish = finish
         self._looked: dict[str, str] = dict.fromkeys(streams, "0-0")
         self._newest: dict[str, str] = dict.fromkeys(streams, "0-0")
+        self._to_calls: dict[str, str] = dict.fromkeys(streams, "0-0")
+        self._calls: dict[str, bytes] = {}  # the last that is known of and was not reached yet
 
     def turn(self) -> int:
         """Number of the entries that were taken before their turn."""
@@ -53,7 +58,54 @@ class Overtaking:
 
     def _take_newest_calls(self, stream: str) -> int:
         self._newest[stream], _, found = self._source.overtake(
-            stream, self._newest[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT, newest_calls=True
+            stream,
+            self._newest[stream],
+            LOOK_ENTRIES,
+            TAKE_MAX,
+            CAN_WAIT,
+            Overtaken.NEWEST_CALLS,
         )
         self._finish(found)
         return len(found)
+
+    def call_turn(self) -> int:
+        """As `turn`, behind messages that can't wait: where a call is among the newest entries, all
+        calls up to it are taken, each after what says whom it reaches.
+        """
+        taken = 0
+        for stream in self._streams:
+            self._newest[stream], _, calls = self._source.overtake(
+                stream,
+                self._newest[stream],
+                LOOK_ENTRIES,
+                LOOK_ENTRIES,
+                CAN_WAIT,
+                Overtaken.CALLS_THERE,
+            )
+            if calls:
+                self._calls[stream] = calls[-1].id
+            taken += self._take_calls(stream)
+        return taken
+
+    def _take_calls(self, stream: str) -> int:
+        """Up to the last call that is known of; one that is not reached within its time is looked
+        for in the next turn, one behind what may not be passed has its turn as all others.
+        """
+        taken, last = 0, self._calls.get(stream)
+        end = time.monotonic() + CALLS_LOOK_S
+        while last is not None and time.monotonic() < end:
+            found: list[Entry]
+            self._to_calls[stream], ended, found = self._source.overtake(
+                stream, self._to_calls[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT, Overtaken.CALLS
+            )
+            self._finish(found)
+            taken += len(found)
+            if ended or _place(self._to_calls[stream]) >= _place(last.decode()):
+                del self._calls[stream]
+                last = None
+        return taken
+
+
+def _place(entry_id: str) -> tuple[int, ...]:
+    """In the order of their stream."""
+    return tuple(map(int, entry_id.split("-")))

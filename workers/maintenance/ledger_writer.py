@@ -44,6 +44,9 @@ READ_EACH_MIN: Final = 8
 BLOCK_MS: Final = 2_000
 #: Seconds between two claims of a dead writer's entries.
 TAKE_OVER_S: Final = 2.0
+#: Seconds after which the word that records may come in columns is said again: a server may have
+#: lost it.
+TOLD_S: Final = 1.0
 #: Seconds that an event waits for its outcome: both are then written at once, as one row of a
 #: transaction of thousands. While outcomes keep coming it waits on, up to the second bound.
 HOLD_S: Final = 1.0
@@ -264,7 +267,7 @@ class LedgerWriter:
         """shards: all of one server: one transaction writes all their streams' content."""
         self._redis = runtime.redis
         self._names = [one.keys.ledger_columns for one in shards or [runtime]]
-        self._epoch = 0
+        self._epoch, self._told_at = 0, float("-inf")
         joint = JointStreams(runtime.redis, [one.keys for one in shards]) if shards else None
         names = joint.names(keys.LEDGER) if joint is not None else [keys.LEDGER]
         self._handler = LedgerHandler(runtime)
@@ -291,10 +294,17 @@ class LedgerWriter:
         return 0.0
 
     def begin(self, lease: Lease) -> None:
-        """Tells the stages that records may come in columns (Runtime.old_ledger)."""
+        """Tells the stages that records may come in columns (Runtime.old_ledger).
+
+        Not each time: with a lone chat it would be a command in fifty.
+        """
         if lease.epoch != self._epoch and len(self._names) > 1:
             seconds, micros = cast(Any, self._redis.time())
             self._handler.begun = b"%d" % (seconds * 1000 + micros // 1000)
+        now = time.monotonic()
+        if lease.epoch == self._epoch and now - self._told_at < TOLD_S:
+            return
+        self._told_at = now
         self._epoch, epochs = lease.epoch, [one.epoch for one in lease.parts]
         with contextlib.suppress(RedisError, OSError):  # a full server has to be emptied first
             self._redis.mset(dict(zip(self._names, epochs, strict=True)))

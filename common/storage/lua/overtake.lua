@@ -2,11 +2,14 @@
 -- KEYS[1]  a stream of the core
 -- KEYS[2]  push:{s0}:takeovers  string: see reclaim.lua
 -- ARGV     group, consumer, idle ms after which another reader's entry is anybody's, id to look on from, entries to look at,
---          entries to take, bytes of one entry, bytes kept of a larger one, "1": calls only, and of the entries behind the id the
---          newest, then the classes of messages that can wait; those of groups can, too
+--          entries to take, bytes of one entry, bytes kept of a larger one, what is taken, then the classes of messages that can wait
+--          what is taken: "0" all but what can wait by its class, and messages to groups; "1" invitations to calls, of the newest entries
+--          behind the id; "2" calls, and what says whom they reach (devices, sessions, settings), up to an entry that may hold the latter
+--          among messages: such a one keeps its turn, and so does all behind it; "3" as "1", but nothing is taken: their ids alone
 -- returns  {id of the last one looked at, 1: that was the end of the stream, list of {id, fields, size}}; size as in take.lua
 -- why      the stream is first in, first out: a call behind 300,000 adverts would come too late
-local limit, head, calls = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+local limit, head, mode = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local calls = mode == '1' or mode == '3'
 
 local function before(one, other)
   local ms, seq = string.match(one, '(%d+)-(%d+)')
@@ -27,14 +30,19 @@ end
 -- What is larger than any call, or no JSON, waits for its turn. Past entries that nobody has looked at only an invitation goes: a call's end
 -- must not come before it.
 local CALL_BYTES_MAX = 65536
+local function kind_of(text)
+  local read, event = pcall(cjson.decode, text)
+  local kind = read and type(event) == 'table' and event.type
+  return type(kind) == 'string' and kind or ''
+end
+
 local function is_call(text)
   local name = calls and 'call.invited"' or '"call.'
   local pattern = calls and '"type"%s*:%s*"call%.invited"' or '"type"%s*:%s*"call%.'
   -- most texts are left after the first, which is faster
   if not find(text, name, 1, true) or not find(text, pattern) or #text > CALL_BYTES_MAX then return false end
-  local read, event = pcall(cjson.decode, text)
-  local kind = read and type(event) == 'table' and event.type
-  return type(kind) == 'string' and (calls and kind == 'call.invited' or not calls and string.sub(kind, 1, 5) == 'call.')
+  local kind = kind_of(text)
+  return calls and kind == 'call.invited' or not calls and string.sub(kind, 1, 5) == 'call.'
 end
 
 local function has_call(text)
@@ -69,6 +77,38 @@ local function can_wait(fields)
   return false
 end
 
+-- Devices, sessions and settings of people: an event that a call must not pass unread. The events' own types, as above.
+local PEOPLE = { 'device.', 'session.', 'settings.' }
+local function of_people(text)
+  for _, name in ipairs(PEOPLE) do
+    if find(text, name, 1, true) and (#text > CALL_BYTES_MAX or string.sub(kind_of(text), 1, #name) == name) then return true end
+  end
+  return false
+end
+
+local function has_people(text)
+  for line in string.gmatch(text, '[^\n]+') do
+    if of_people(line) then return true end
+  end
+  return false
+end
+
+-- "take", "wait" or "stop". Events of other dialects, and of people among others in one entry, are not told apart here.
+local function for_a_call(fields)
+  for i = 1, #fields, 2 do
+    local name, text = fields[i], fields[i + 1]
+    if name == 'd' and text ~= 'native' then return 'stop' end
+    if name == 'b' then return has_call(text) and 'take' or has_people(text) and 'stop' or 'wait' end
+    if name == 'e' and (is_call(text) or of_people(text)) then return 'take' end
+  end
+  return 'wait'
+end
+
+local function step_of(fields)
+  if mode == '2' then return for_a_call(fields) end
+  return can_wait(fields) and 'wait' or 'take'
+end
+
 local at = ARGV[4]
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local told = {}
@@ -85,7 +125,12 @@ local raws = calls and redis.call('XREVRANGE', KEYS[1], '+', '(' .. at, 'COUNT',
 local found = {}
 for i = calls and #raws or 1, calls and 1 or #raws, calls and -1 or 1 do
   local id, fields = raws[i][1], raws[i][2]
-  if not can_wait(fields) then
+  local step = step_of(fields)
+  if step == 'stop' then
+    return { at, 1, found }
+  elseif step == 'take' and mode == '3' then
+    found[#found + 1] = { id, {}, 0 }
+  elseif step == 'take' then
     local taken = #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) > 0
     local mine = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], id, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
     if mine[1] then

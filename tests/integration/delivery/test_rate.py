@@ -115,6 +115,40 @@ def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(world: World)
     assert cost <= 3.0
 
 
+def test_a_breaker_hears_of_good_answers_only_while_it_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a lane without a failure lately they change nothing, and were four commands a round.
+
+    A part of an entry at a time, which goes the general way.
+    """
+    world.drain.running.in_flight_max = 2  # type: ignore[union-attr]
+    states, told = world.runtime.lane_states, list[tuple[int, int]]()
+    tell = states.tell
+
+    def noted(lane_id: str, version: int, good: int, failed: int, *more: Any, **named: Any) -> Any:
+        told.append((good, failed))
+        return tell(lane_id, version, good, failed, *more, **named)
+
+    monkeypatch.setattr(states, "tell", noted)
+
+    def sends(first: int) -> None:
+        numbers = range(first, first + 4)
+        world.put([work(n, MessageClass.CHAT, user=f"u{n}", urgency=Urgency.BULK) for n in numbers])
+        world.drain(lambda: False)
+
+    sends(1)
+    assert len(world.accepted()) == 4
+    assert not told
+    world.meizu.door("faults", status=503, status_share=1.0)
+    sends(5)
+    assert sum(failed for _, failed in told)
+    told.clear()
+    world.meizu.door("faults", status_share=0.0)
+    sends(9)
+    assert sum(good for good, _ in told) == len(world.accepted()) - 4 > 0
+
+
 class Broker:
     """Wake-ups as the fleet sends them: only who is to ring rings, and two slots hear it."""
 
