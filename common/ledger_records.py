@@ -305,14 +305,20 @@ def singly(records: Iterable[Record]) -> list[SingleRecord]:
 
 
 def joined_rows(records: Iterable[object]) -> list[object]:
-    """The records; RowColumns that differ in nothing but their columns as one."""
-    found, alike = list[object](), dict[tuple[Any, ...], list[RowColumns]]()
+    """The records; RowColumns that differ in nothing but their columns as one, where the first of
+    them stands.
+    """
+    found, alike = list[object](), dict[tuple[Any, ...], tuple[int, list[RowColumns]]]()
     for one in records:
         if isinstance(one, RowColumns):
-            alike.setdefault(one.head(), []).append(one)
-        else:
-            found.append(one)
-    return [*found, *(those[0].joined(those[1:]) for those in alike.values())]
+            place, those = alike.setdefault(one.head(), (len(found), []))
+            those.append(one)
+            if len(those) > 1:
+                continue
+        found.append(one)
+    for place, (first, *others) in alike.values():
+        found[place] = first.joined(others)
+    return found
 
 
 def accepted_rows(

@@ -143,6 +143,18 @@ class LaneTimer:
         if self._runtime.catalog.lane(app, Vendor(vendor), business_id) is None:
             self._queues.drop(lane)
 
+    def old_names(self) -> list[str]:
+        """The keys of work of releases before 0.2, where it is time to look for it."""
+        if time.monotonic() < self._old_at:
+            return []
+        keys_ = self._runtime.keys
+        streams = [keys_.stream(name) for names in keys.SEND.values() for name in names]
+        return [keys_.parked_lanes, *streams]
+
+    def no_old_work(self) -> None:
+        """The caller has found none of old_names()."""
+        self._old_at = time.monotonic() + OLD_EVERY_S
+
     def _old_work(self) -> set[Vendor]:
         """Vendors with work of releases before 0.2; checked each turn while there is some."""
         if time.monotonic() < self._old_at:

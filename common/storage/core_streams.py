@@ -16,8 +16,8 @@ from common.storage.streams import (
     TAKEOVER_IDLE_MS,
     CoreStreams,
     Entry,
+    Overtaken,
     StreamDepth,
-    Wanted,
 )
 
 
@@ -108,7 +108,7 @@ class SpreadCoreStreams(CoreStreams):
         look: int,
         most: int,
         classes: Sequence[str],
-        wanted: Wanted = Wanted.URGENT,
+        wanted: Overtaken = Overtaken.URGENT,
     ) -> tuple[str, bool, list[Entry]]:
         return self._of(name).overtake(name, position, look, most, classes, wanted)
 

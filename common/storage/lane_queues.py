@@ -78,6 +78,7 @@ class LaneQueues(LaneLoads):
         self.word = os.urandom(6).hex()
         self._words = itertools.count()
         self._own: dict[str, list[str]] = {}  # keys by lane
+        self._pops: dict[Vendor, list[str]] = {}  # keys of `pop`
         self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
         self._pop = script(redis, "ready_pop")
         self._commit = script(redis, "lane_commit", "counts")
@@ -106,19 +107,19 @@ class LaneQueues(LaneLoads):
             load[1] += batch.pushes
         # what redis-py does around it is most of the time with many lanes
         do = cast(Any, pipe).execute_command
-        ready = dict[str, dict[str, int]]()
+        ready = dict[str, dict[str, None]]()
         for (lane, urgency), parts in places.items():
             do("ZADD", keys.lane_queue(lane, urgency), *parts)
-            ready.setdefault(keys.ready(vendor_of(lane), urgency), {})[lane] = 0
+            ready.setdefault(keys.ready(vendor_of(lane), urgency), {})[lane] = None
         for lane, parts in blobs.items():
             do("HSET", keys.lane_blobs(lane), *parts)
             size, pushes = grown[lane]
             do("HINCRBY", keys.lane_load(lane), "b", size)
             do("HINCRBY", keys.lane_load(lane), "w", pushes)
         if blobs:
-            pipe.sadd(keys.loaded_lanes, *blobs)
+            do("SADD", keys.loaded_lanes, *blobs)
         for name, lanes in ready.items():
-            pipe.zadd(name, lanes, nx=True)
+            do("ZADD", name, "NX", *chain.from_iterable([(0, lane) for lane in lanes]))
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         return run_all(self.redis, calls)
@@ -207,9 +208,12 @@ class LaneQueues(LaneLoads):
         return found, None if due < 0 else max(due - now, 0) / 1000, rest[2::4]
 
     def _pop_keys(self, vendor: Vendor) -> list[str]:
-        keys = self.keys
-        ready = [keys.ready(vendor, urgency) for urgency in URGENCIES]
-        return [*ready, keys.popped(vendor), f"{keys.prefix}:"]
+        found = self._pops.get(vendor)
+        if found is None:
+            keys = self.keys
+            ready = [keys.ready(vendor, urgency) for urgency in URGENCIES]
+            found = self._pops[vendor] = [*ready, keys.popped(vendor), f"{keys.prefix}:"]
+        return found
 
     def take(
         self,

@@ -65,6 +65,7 @@ class EventMarks:
         self._mark = digest_mark if entries is None else entries.mark
         self.bindings = Bindings(redis, keys)
         self.people = PeopleCache(redis, keys)
+        self._hashes: tuple[int, list[str]] = (0, [])  # of a half day
         self._dedupe = script(redis, "dedupe")
         self._plain = PlainDedupe(redis)
         self._free = script(redis, "free")
@@ -216,7 +217,10 @@ class EventMarks:
     def _event_hashes(self) -> list[str]:
         """The current hash first; the next one too: another host's clock may be ahead."""
         now = int(time.time()) // HALF_DAY_S
-        return [self._keys.seen_events(now + away) for away in (0, 1, -1, -2)]
+        if now != self._hashes[0]:
+            names = [self._keys.seen_events(now + away) for away in (0, 1, -1, -2)]
+            self._hashes = now, names
+        return self._hashes[1]
 
     def pipeline(self) -> Any:
         """A pipeline for many marks in one round trip, also for badges (badges.py)."""

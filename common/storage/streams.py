@@ -464,7 +464,7 @@ def fleet_of(consumer: bytes) -> str:
     return consumer.decode("utf-8", "replace").rpartition(":")[0].partition(":{s")[0]
 
 
-class Wanted(Enum):
+class Overtaken(Enum):
     """What is taken before its turn (lua/overtake.lua).
 
     URGENT: no message to a group, or of a class that can wait. NEWEST_CALLS: invitations among the
@@ -582,7 +582,7 @@ class CoreStreams(StreamStore):
         look: int,
         most: int,
         classes: Sequence[str],
-        wanted: Wanted = Wanted.URGENT,
+        wanted: Overtaken = Overtaken.URGENT,
     ) -> tuple[str, bool, list[Entry]]:
         """Takes up to `most` of `look` unread entries behind `position`: those that are `wanted`.
 

@@ -81,7 +81,8 @@ def processes(data_dir: Path) -> dict[str, list[int]]:
         with contextlib.suppress(OSError, IndexError):
             parents[pid] = _parent(pid)
         ours = f"PUSHFLEET_DATA_DIR={data_dir}".encode() in environ
-        if "valkey-server" in command and (ours or str(data_dir) in command):
+        # its environment is bare, and its title names no folder
+        if "valkey-server" in command and (ours or _works_in(pid, data_dir)):
             found.setdefault(VALKEY, []).append(pid)
         elif "bin/postgres" in command and str(data_dir) in command:
             found.setdefault(POSTGRES, []).insert(0, pid)
@@ -92,6 +93,12 @@ def processes(data_dir: Path) -> dict[str, list[int]]:
         if parent in heads and pid not in heads:
             found[POSTGRES].append(pid)
     return found
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
+    return False
 
 
 def _worker(command: str) -> str:

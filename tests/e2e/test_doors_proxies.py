@@ -274,10 +274,10 @@ def test_id_loaded_carries_no_words(town: Town, door: httpx.Client, base: str) -
     door.post(f"{base}/v1/send_push", json=body)
     town.core.why(body["post_id"], town.app)
     (push,) = town.core.pushes_to("apns", token)
-    assert (
-        push["body"]["aps"]["alert"]["body"] == "You have a new message"
-        or push["body"]["aps"]["alert"]["body"]
-    )
+    shown = push["body"]["aps"]["alert"]["body"]
+    assert shown
+    assert (push["body"]["message"], push["body"]["id_loaded"]) == (shown, True)
+    assert "the secret" not in json.dumps(push["body"])
     assert push["body"]["aps"]["mutable-content"] == 1
 
 

@@ -34,6 +34,7 @@ from workers.handlers.intake import (
     IntakeLoop,
     IntakePorts,
 )
+from workers.handlers.joint_intake import SHARDS_A_TURN, SHARDS_TWICE, JointIntakeLoop
 from workers.intake import events
 from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
@@ -182,6 +183,29 @@ def test_replicas_rest_so_long_that_together_they_read_as_one(
         intake.put(intake.event("app.background", {"user": "u", "badge": 1}))
         assert loop.once(block_ms=10) == 1
     assert naps[-1] == rest_s
+
+
+@pytest.mark.parametrize("shards", [1, 16])
+def test_a_read_for_many_shards_leaves_more_turns(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """It costs the more, the more shards it has something for."""
+    monkeypatch.setattr(intake_handler, "FLOW_S", 60)
+    monkeypatch.setattr(intake_handler, "FLOW_TURNS", 0)
+    naps: list[float] = []
+    loop = JointIntakeLoop([intake.stream], [intake.doors()] * shards)
+    monkeypatch.setattr(loop, "_nap", naps.append)
+    loop.once(block_ms=10)  # makes the group
+    for _ in range(2):
+        intake.put(intake.event("app.background", {"user": "u", "badge": 1}))
+        began = time.monotonic()
+        assert loop.once(block_ms=10) == 1
+        took_s = time.monotonic() - began
+    assert 0 < naps[-1] <= min(shards / SHARDS_A_TURN * took_s, 1.5 * FLOW_REST_S_MAX)
+    monkeypatch.setattr(intake_handler, "FLOW_TURNS", 1_000_000)  # however short the read
+    intake.put(intake.event("app.background", {"user": "u", "badge": 1}))
+    assert loop.once(block_ms=10) == 1
+    assert naps[-1] == FLOW_REST_S_MAX * (1 + shards / SHARDS_TWICE)
 
 
 def test_a_name_that_the_tables_have_no_room_for_keeps_nobody_from_the_stream(

@@ -96,7 +96,7 @@ def looks(runtime: Runtime) -> dict[str, Callable[[], object]]:
 
     def look() -> None:
         for one in timer._timers if many else [timer]:
-            one._next = 0.0
+            one._next = one.lanes._old_at = 0.0
         timer.turn()
 
     return {
@@ -165,3 +165,16 @@ def test_recalls_of_a_shard_that_fail_leave_the_others_theirs(
         with contextlib.suppress(OSError):
             role.turn()
     assert sorted(served) == [0, 1, 2], "one after the other where a turn has no more time"
+
+
+def test_work_of_an_old_release_is_found_in_any_shard(runtime: Runtime) -> None:
+    timers = ShardTimers(runtime)
+    timers.turn()
+    old = runtime.shards[2].keys.stream(keys.send(Vendor.APNS, Urgency.CHAT))
+    runtime.redis.xadd(old, {"b": b"x"})
+    wake = runtime.keys.wake_up("delivery.apns")
+    assert not runtime.redis.exists(wake)
+    for one in timers._timers:
+        one._next = one.lanes._old_at = 0.0
+    timers.turn()
+    assert runtime.redis.exists(wake)

@@ -7,6 +7,7 @@ supported: each is reported per entry.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Final
 from common.model import Vendor
 from workers.gateway.aliases import DoorAccount, Found, named
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting, is_token
+from workers.intake.dialects.reading import read_json
 
 NOTIFICATIONS_MAX: Final = 100
 TOKENS_MAX: Final = 1_000
@@ -26,6 +28,10 @@ PLATFORMS: Final[Mapping[int, tuple[Vendor, str]]] = {
     2: (Vendor.FCM, "android"),
     3: (Vendor.HUAWEI, "huawei"),
 }
+
+
+#: How FCM's topics begin where a token could stand.
+TOPICS: Final = "/topics/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +81,7 @@ def _notification(
         PLATFORMS.get(number, (None, "unknown")) if isinstance(number, int) else (None, "unknown")
     )
     words = as_text(one.get("message"))
-    given = one.get("tokens")
-    tokens = (
-        [token if isinstance(token, str) else "" for token in given]
-        if isinstance(given, list)
-        else []
-    )
+    tokens = _tokens(one)
     found = _account(one, accounts)
     if isinstance(found, str):
         read.failed += [failed(word, token, words, found) for token in tokens or [""]]
@@ -103,6 +104,17 @@ def _notification(
         read.failed.append(
             failed(word, "", words, "topics and conditions are not taken: name tokens")
         )
+
+
+def _tokens(one: Mapping[str, Any]) -> list[str]:
+    """`tokens`, and `to`, which older callers name a single one by; "" for what is no text."""
+    given, to = one.get("tokens"), one.get("to")
+    tokens = (
+        [token if isinstance(token, str) else "" for token in given]
+        if isinstance(given, list)
+        else []
+    )
+    return [*tokens, to] if isinstance(to, str) and to and not to.startswith(TOPICS) else tokens
 
 
 def _account(one: Mapping[str, Any], accounts: list[DoorAccount]) -> Found | str:
@@ -159,10 +171,7 @@ def _event(one: Mapping[str, Any], found: Found, token: str, now_ms: int) -> dic
 def _push(one: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
     alert = one.get("alert") if isinstance(one.get("alert"), Mapping) else {}
     alert = alert if isinstance(alert, Mapping) else {}
-    own = one.get("data")
-    push: dict[str, Any] = {"display": _display(one, alert)}
-    if isinstance(own, Mapping):
-        push["data"] = {"payload": fitting(own)}
+    push: dict[str, Any] = {"display": _display(one, alert)} | _data(one, found.account.vendor)
     if (
         isinstance(one.get("badge"), int)
         and not isinstance(one.get("badge"), bool)
@@ -182,12 +191,28 @@ def _push(one: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
             **{vendor.value: image for vendor in (Vendor.FCM, Vendor.HUAWEI)},
         }
     vendor: dict[str, Any] = {"apns": _apns(one)}
-    if as_text(one.get("priority")) == "normal":
+    if "normal" in (as_text(one.get("priority")), as_text(_android(one).get("priority")).lower()):
         vendor["apns"]["priority"] = "5"
         vendor["fcm"] = {"priority": "normal"}
     push["vendor"] = vendor
     raw = _raw(one, found.account.vendor, alert)
     return push | ({"vendor_raw": raw} if raw else {})
+
+
+def _data(one: Mapping[str, Any], vendor: Vendor) -> dict[str, Any]:
+    """The app's own keys: `data`, and Huawei's text, whose object they may be."""
+    own = one.get("data")
+    payload = dict(own) if isinstance(own, Mapping) else {}
+    text = as_text(one.get("huawei_data")) if vendor == Vendor.HUAWEI else ""
+    inside = read_json(text) if text else None
+    data: dict[str, Any] = {}
+    if isinstance(inside, dict):
+        payload |= inside
+    elif text:
+        data["ext"] = text
+    if payload or isinstance(own, Mapping):
+        data["payload"] = fitting(payload)
+    return {"data": data} if data else {}
 
 
 def _display(one: Mapping[str, Any], alert: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +261,8 @@ def _sound(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fold(one: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if key := as_text(one.get("collapse_id")) or as_text(one.get("collapse_key")):
+    theirs = as_text(_android(one).get("collapse_key"))
+    if key := as_text(one.get("collapse_id")) or as_text(one.get("collapse_key")) or theirs:
         found["collapse_key"] = key
     if thread := as_text(one.get("thread-id")) or as_text(one.get("thread_id")):
         found["thread_id"] = thread
@@ -244,13 +270,32 @@ def _fold(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ttl(one: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """expiration: Unix seconds (iOS); time_to_live: seconds (Android)."""
-    ends = (("expiration", one.get("expiration")), ("time_to_live", one.get("time_to_live")))
+    """expiration: Unix seconds (iOS); time_to_live: seconds (Android); `86400s` in Google's and
+    Huawei's own places.
+    """
+    ends = (
+        ("expiration", one.get("expiration")),
+        ("time_to_live", one.get("time_to_live")),
+        ("ttl", _span(_android(one).get("ttl"))),
+        ("huawei_ttl", _span(one.get("huawei_ttl"))),
+    )
     for name, seconds in ends:
         if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0:
             left = seconds - now_ms // 1000 if name == "expiration" else seconds
             return {"ttl_s": max(1, min(left, 7 * 86_400))}
     return {}
+
+
+def _android(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Google's AndroidConfig, as FCM's own callers write it."""
+    found = one.get("android")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _span(value: Any) -> int | None:
+    """Whole seconds of a duration such as `86400s` or `3.5s`."""
+    found = re.fullmatch(r"([0-9]{1,9})(?:\.[0-9]{1,9})?s?", as_text(value))
+    return int(found[1]) if found else None
 
 
 def _object(value: Any, *names: str) -> dict[str, Any]:

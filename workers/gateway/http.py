@@ -310,7 +310,8 @@ class _Gateway:
             raise serving.Refusal(400, "no account, or several, have this platform as alias")
         if not is_token(mattermost.token_of(given)):
             raise serving.Refusal(400, "no device_id, or one that is no token")
-        event = mattermost.event_of(given, found, now_ms())
+        lang = self._directories.now.langs.get(found.account.app, "en")
+        event = mattermost.event_of(given, found, now_ms(), lang)
         replies = await self._ask([event], DECISION_S)
         removed = any(reply.get("retired") is True for reply in replies.values())
         return JSONResponse({"status": "REMOVE" if removed else "OK"})

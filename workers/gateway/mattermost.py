@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from workers.gateway.aliases import Found
 from workers.gateway.events import BODY_CHARS_MAX, as_name, as_text, direct_event, fitting
+from workers.routing.texts import translate
 
 #: Keys that the app reads in its payload, as the server names them.
 PAYLOAD_KEYS: Final = (
@@ -55,10 +56,14 @@ def token_of(given: Mapping[str, Any]) -> str:
     return token.removeprefix(f"{platform}:") if isinstance(token, str) else ""
 
 
-def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, Any]:
-    """Total: whatever a field beside the token holds, it is used or left out."""
+def event_of(
+    given: Mapping[str, Any], found: Found, now_ms: int, lang: str = "en"
+) -> dict[str, Any]:
+    """Total: whatever a field beside the token holds, it is used or left out. lang: of the words
+    that stand for those that the app fetches.
+    """
     token = token_of(given)
-    kind, push = _push(given, found)
+    kind, push = _push(given, found, lang)
     ack = as_text(given.get("ack_id"))
     identity = (
         ack
@@ -79,9 +84,9 @@ def event_of(given: Mapping[str, Any], found: Found, now_ms: int) -> dict[str, A
     return direct_event(found, identity, token, now_ms, data)
 
 
-def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
+def _push(given: Mapping[str, Any], found: Found, lang: str) -> tuple[str, dict[str, Any]]:
     kind, badge = as_text(given.get("type")), _badge(given)
-    payload = _payload(given)
+    payload = _payload(given, lang)
     if kind == "update_badge":
         return "badge", {"badge": badge}
     if kind == "clear":
@@ -96,11 +101,13 @@ def _push(given: Mapping[str, Any], found: Found) -> tuple[str, dict[str, Any]]:
     return "message", push
 
 
-def _payload(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The app's keys. It reads `id_loaded` where the server writes `is_id_loaded`."""
+def _payload(given: Mapping[str, Any], lang: str) -> dict[str, Any]:
+    """The app's keys. It reads `id_loaded` where the server writes `is_id_loaded`, and shows
+    `message` where it cannot fetch.
+    """
     payload = {name: given[name] for name in PAYLOAD_KEYS if given.get(name) not in (None, "")}
     if given.get("is_id_loaded") is True:
-        payload["id_loaded"] = True
+        payload |= {"id_loaded": True, "message": translate("hidden", lang)}
     return fitting(payload)
 
 

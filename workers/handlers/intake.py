@@ -121,6 +121,9 @@ class IntakePorts:
     preset_of: PresetOf = lambda _app, _name: None
 
 
+_NOTHING = Commit()
+
+
 class IntakeHandler:
     """Turns entries of the core into messages, state changes and dead letters.
 
@@ -167,7 +170,7 @@ class IntakeHandler:
         queues = shortcut.queues if shortcut is not None else None
         left = yield usual_pushes.UsualEvents(usual, single, queues)
         usual_only = plain and not left
-        commit = Commit() if usual_only else self._commit(beside, left, shortcut, single, now)
+        commit = _NOTHING if usual_only else self._commit(beside, left, shortcut, single, now)
         yield commit, Counted(found, beside.ignored)
 
     def _commit(
@@ -439,10 +442,11 @@ def usual_commit(
 
 def _apart(fresh: Sequence[Event]) -> tuple[list[Event], list[Event], list[Event]]:
     """Messages and calls, pushes to tokens, and what changes a state; each in stream order."""
-    parts: dict[Way, list[Event]] = {way: [] for way in Way}
+    messages, tokens, states = list[Event](), list[Event](), list[Event]()
     for event in fresh:
-        parts[TYPES[event.type].way].append(event)
-    return parts[Way.MESSAGE], parts[Way.TOKEN], parts[Way.STATE]
+        way = TYPES[event.type].way
+        (messages if way is Way.MESSAGE else tokens if way is Way.TOKEN else states).append(event)
+    return messages, tokens, states
 
 
 def behind(fresh: Sequence[Event], states: Sequence[Event]) -> frozenset[str]:
@@ -546,8 +550,9 @@ class IntakeLoop:
     #: Bytes of one read, and how many times the usual number of events.
     read_bytes = READ_BYTES
     reads = 1
-    #: Turns left to what comes next beyond FLOW_TURNS.
+    #: Turns left to what comes next beyond FLOW_TURNS, and for how long at most.
     more_turns = 0.0
+    rest_s_max = FLOW_REST_S_MAX
 
     def __init__(
         self,
@@ -644,7 +649,7 @@ class IntakeLoop:
         rest_s = min((self._replicas - 1) * seconds, REST_S_MAX)
         if flows:
             turns = FLOW_TURNS + self.more_turns
-            one_s = min(turns * seconds, FLOW_REST_S_MAX)
+            one_s = min(turns * seconds, self.rest_s_max)
             rest_s = max(rest_s, min(self._replicas * one_s, FLOW_REST_S_ALL))
         if rest_s > 0:  # nobody may be seen to live yet
             self._nap(rest_s)

@@ -16,6 +16,7 @@ from common.storage.marks import MarksAsked
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry
 from workers.handlers.intake import (
+    FLOW_REST_S_MAX,
     READ_BYTES,
     Counted,
     IntakeHandler,
@@ -99,8 +100,10 @@ FILLED: Final = 4
 READS_MAX: Final = 4
 JOINT_READ_BYTES: Final = 2 * READ_BYTES
 #: Shards for which intake leaves one more turn to what comes next: a small read costs the more, and
-#: its rounds do, the more shards it has something for.
+#: its rounds do, the more shards it has something for; and the shards with which its longest rest
+#: is twice as long as with one, and no longer with more.
 SHARDS_A_TURN: Final = 4
+SHARDS_TWICE: Final = 32
 
 
 class JointIntakeLoop(IntakeLoop):
@@ -113,6 +116,7 @@ class JointIntakeLoop(IntakeLoop):
         super().__init__(streams, ports[0], handler=JointIntake(ports))
         self.reads = min(max(len(ports) // FILLED, 1), READS_MAX)
         self.more_turns = len(ports) / SHARDS_A_TURN
+        self.rest_s_max = FLOW_REST_S_MAX * (1 + min(len(ports) / SHARDS_TWICE, 1))
         self._bound()
 
 

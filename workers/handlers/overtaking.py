@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from common.model import PRIVATE_CLASSES, MessageClass
-from common.storage.streams import CoreStreams, Entry, Wanted
+from common.storage.streams import CoreStreams, Entry, Overtaken
 
 #: Seconds of one look at unread entries; then the front of the stream has its turn.
 LOOK_S = 0.08
@@ -63,7 +63,7 @@ class Overtaking:
             LOOK_ENTRIES,
             TAKE_MAX,
             CAN_WAIT,
-            Wanted.NEWEST_CALLS,
+            Overtaken.NEWEST_CALLS,
         )
         self._finish(found)
         return len(found)
@@ -80,7 +80,7 @@ class Overtaking:
                 LOOK_ENTRIES,
                 LOOK_ENTRIES,
                 CAN_WAIT,
-                Wanted.CALLS_THERE,
+                Overtaken.CALLS_THERE,
             )
             if calls:
                 self._calls[stream] = calls[-1].id
@@ -96,7 +96,7 @@ class Overtaking:
         while last is not None and time.monotonic() < end:
             found: list[Entry]
             self._to_calls[stream], ended, found = self._source.overtake(
-                stream, self._to_calls[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT, Wanted.CALLS
+                stream, self._to_calls[stream], LOOK_ENTRIES, TAKE_MAX, CAN_WAIT, Overtaken.CALLS
             )
             self._finish(found)
             taken += len(found)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from common.model import Vendor
 from common.storage import keys
@@ -166,6 +167,10 @@ class ShardTimers:
     def _looked(self, due: Mapping[int, Timer], failed: list[Exception]) -> Mapping[int, Looked]:
         """What the looks of these shards begin with; where that fails, each asks for itself."""
         found, numbers = dict[int, Looked](), list(due)
+        old = {number: names for number, one in due.items() if (names := one.lanes.old_names())}
+        if old and not self._shards[0].redis.exists(*chain.from_iterable(old.values())):
+            for number in old:  # as a rule
+                due[number].lanes.no_old_work()
         for at in range(0, len(numbers), SHARDS_A_CALL):
             some = {number: due[number] for number in numbers[at : at + SHARDS_A_CALL]}
             try:

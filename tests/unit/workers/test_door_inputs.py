@@ -193,3 +193,64 @@ def test_two_aliases_overlap_where_some_name_is_both(one: str, other: str, both:
 
 def test_long_patterns_are_compared_at_once() -> None:
     assert not overlap("*a" * 64 + "b", "a*" * 64 + "c")
+
+
+def account_of(vendor: Vendor) -> DoorAccount:
+    return DoorAccount("A", vendor, "b", (Alias("x"),))
+
+
+@pytest.mark.parametrize(
+    ("named", "tokens"),
+    [
+        ({"to": "t"}, ["t"]),
+        ({"to": "u", "tokens": ["t"]}, ["t", "u"]),
+        ({"to": "t", "tokens": ["t"]}, ["t"]),
+        ({"to": "/topics/news"}, []),
+        ({"to": ""}, []),
+        ({"to": 7}, []),
+    ],
+)
+def test_gorush_takes_the_single_token_of_older_callers(named: Any, tokens: list[str]) -> None:
+    one = {"platform": 2, "message": "hi", **named}
+    read = gorush.read_request([one], [account_of(Vendor.FCM)], NOW)
+    assert [push.token for push in read.pushes] == tokens
+    assert read.count == len(tokens)
+
+
+HUAWEI: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "an object": ({"huawei_data": '{"a":1}'}, {"a": 1}, None),
+    "beside data": ({"huawei_data": '{"a":1}', "data": {"b": 2}}, {"a": 1, "b": 2}, None),
+    "a text": ({"huawei_data": "abc"}, None, "abc"),
+    "none": ({}, None, None),
+}
+
+
+@pytest.mark.parametrize(("given", "payload", "ext"), HUAWEI.values(), ids=HUAWEI)
+def test_gorush_hands_huaweis_own_data_on(given: Any, payload: Any, ext: Any) -> None:
+    one = {"platform": 3, "tokens": ["t"], "message": "hi", **given}
+    (push,) = gorush.read_request([one], [account_of(Vendor.HUAWEI)], NOW).pushes
+    data = taken(push.event).push.data
+    assert (data.payload, data.ext) == (payload, ext)
+
+
+@pytest.mark.parametrize(
+    ("given", "ttl_s"),
+    [
+        ({"huawei_ttl": "60s"}, 60),
+        ({"android": {"ttl": "3.5s"}}, 3),
+        ({"android": {"ttl": "soon"}}, 86_400),
+        ({"time_to_live": 9, "android": {"ttl": "60s"}}, 9),
+    ],
+)
+def test_gorush_reads_the_lifetime_where_each_vendor_has_it(given: Any, ttl_s: int) -> None:
+    one = {"platform": 2, "tokens": ["t"], "message": "hi", **given}
+    (push,) = gorush.read_request([one], [account_of(Vendor.FCM)], NOW).pushes
+    assert taken(push.event).push.ttl_s == ttl_s
+
+
+def test_gorush_reads_googles_own_config() -> None:
+    android = {"priority": "NORMAL", "collapse_key": "c"}
+    one = {"platform": 2, "tokens": ["t"], "message": "hi", "android": android}
+    (push,) = gorush.read_request([one], [account_of(Vendor.FCM)], NOW).pushes
+    wished = taken(push.event).push
+    assert (wished.vendor["fcm"]["priority"], wished.collapse_key) == ("normal", "c")
