@@ -11,15 +11,13 @@ if since < 0 or since > tonumber(ARGV[2]) then
   return 0
 end
 local bytes, added, kept = 0, 0, 0
-for i = 1, 3 do
-  bytes = bytes + tonumber(redis.call('GET', KEYS[i]) or '0')
-end
-local names = {}
+local names = {KEYS[1], KEYS[2], KEYS[3]}
 for place = 5, #KEYS, 2 do names[#names + 1] = KEYS[place] end
-local generations = redis.call('MGET', unpack(names)) -- a call costs more than what it does
+local known = redis.call('MGET', unpack(names)) -- a call costs more than what it does
+for i = 1, 3 do bytes = bytes + tonumber(known[i] or '0') end
 for at = 6, #ARGV, 2 do
   local place = at - 2 -- of the person's first key
-  local generation, size = generations[place / 2 - 1] or '', #ARGV[at + 1] + #KEYS[place] + tonumber(ARGV[5])
+  local generation, size = known[place / 2 + 2] or '', #ARGV[at + 1] + #KEYS[place] + tonumber(ARGV[5])
   if generation == ARGV[at] and string.sub(generation, 1, 1) ~= '-' and bytes + added + size <= tonumber(ARGV[4]) then
     redis.call('SET', KEYS[place], ARGV[at + 1], 'EX', ARGV[3])
     added, kept = added + size, kept + 1
