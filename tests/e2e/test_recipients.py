@@ -68,6 +68,23 @@ def test_a_message_to_a_group_without_members_is_decided(
     assert told["recipients"] == []
 
 
+def test_why_tells_of_the_dead_letter_of_a_message_that_broke_a_stage(house: House) -> None:
+    group, name = "g" + uuid.uuid4().hex[:8], uuid.uuid4().hex
+    house.core.redis.set(f"im:members:{{{house.app}:{group}}}", "no set")
+    conversation = {"type": "group", "id": group}
+    data = {**house.message("ann", "bob", message_id=name), "conversation": conversation}
+    data.pop("recipients")
+    house.event("message.stored", data)
+
+    def letters() -> list[dict[str, Any]]:
+        code, out, _ = house.command("why", name, "--app", house.app, "--json")
+        return json.loads(out).get("dead_letters", []) if code == 0 else []
+
+    (letter,) = wait_for(letters, "its dead letter")
+    assert (letter["stage"], letter["reason"]) == ("presence", "broke_stage: NoSetError")
+    assert letter["id"] in house.command("why", name, "--app", house.app)[1]
+
+
 def test_repeats_count_once_and_the_excluded_have_no_row(house: House) -> None:
     a, b, c, d = house.people(4)
     tokens = {user: house.register(user) for user in (b, c, d)}

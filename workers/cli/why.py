@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from common.storage.dead_letters import DeadLetter
 from workers.cli.errors import NotThereError
@@ -55,13 +56,16 @@ def why(
         trace = decided_trace(
             runtime, message_id, app_id, time.monotonic() + wait_s, event_id, user
         )
-        letters = [] if trace else letters_of(runtime, message_id, app_id, event_id)
+        is_open = trace is None or (user is None and _has_nothing_of(trace))
+        letters = letters_of(runtime, message_id, app_id, event_id) if is_open else []
     if trace is None and not letters:
         raise NotThereError(_nothing_known(message_id, event_id))
     if as_json:
-        print_json(trace or _refused_trace(message_id, letters))
+        more = {"dead_letters": letters} if letters else {}
+        print_json({**trace, **more} if trace else _refused_trace(message_id, letters))
     else:
-        print(as_words(trace) if trace else letters_as_words(message_id, letters))
+        told = [as_words(trace)] if trace else []
+        print("\n".join([*told, *([letters_as_words(message_id, letters)] if letters else [])]))
     if user is not None and trace and _has_nothing_of(trace):
         raise NotThereError(f"{message_id} has nothing of {user}: no recipient, or not read yet")
 
@@ -77,7 +81,7 @@ def _nothing_known(message_id: str, event_id: str | None) -> str:
 
 
 def _has_nothing_of(trace: Mapping[str, Any]) -> bool:
-    """Whether the trace for one person leaves that person out.
+    """Whether the trace, perhaps one person's, tells of nobody.
 
     A recall or the end of a call names no person: what it took back stands in other rows.
     """
@@ -130,7 +134,9 @@ def letters_of(
 
 
 def _spellings(name: str) -> set[bytes]:
-    return {json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()}
+    """As the core writes it, and as it travels between the stages."""
+    core = {json.dumps(name).encode(), json.dumps(name, ensure_ascii=False).encode()}
+    return core | {msgspec.msgpack.encode(name)}
 
 
 def _may_be_of(letter: DeadLetter, message_id: str, event_id: str | None) -> bool:
