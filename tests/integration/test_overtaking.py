@@ -271,6 +271,30 @@ BARRIERS: dict[str, dict[Any, Any]] = {
 
 
 @pytest.mark.usefixtures("_patient")
+def test_a_long_chat_about_settings_keeps_its_turn(core: Core) -> None:
+    loop = core.loop()
+    long = chat_of("long", 'see "settings.updated" ' + "x" * 70_000)
+    core.put(*chats(2 * READ_COUNT), long, *chats(2 * READ_COUNT, 5_000), call("late"))
+    loop.once(block_ms=1)
+    assert "late" in core.stored()
+    assert "long" not in core.stored()
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_persons_long_settings_are_taken_before_a_call_behind_them(core: Core) -> None:
+    loop = core.loop()
+    data = {"user": "bob", "blocked": [f"somebody{number}" for number in range(7_000)]}
+    core.put(*chats(2 * READ_COUNT))
+    settings = {"v": 1, "id": "much", "type": "settings.updated", "app": APP, "data": data}
+    (entry,) = core.put(settings)
+    core.put(*chats(2 * READ_COUNT, 5_000), call("late"))
+    loop.once(block_ms=1)
+    assert "late" in core.stored()
+    entries: Any = core.runtime.core.xrange(core.stream, entry, entry)
+    assert not entries
+
+
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("barrier", BARRIERS.values(), ids=BARRIERS)
 def test_what_may_say_whom_a_call_reaches_and_is_not_told_apart_is_not_passed(
     core: Core, barrier: dict[Any, Any]

@@ -77,11 +77,17 @@ local function can_wait(fields)
   return false
 end
 
--- Devices, sessions and settings of people: an event that a call must not pass unread. The events' own types, as above.
-local PEOPLE = { 'device.', 'session.', 'settings.' }
+-- Devices, sessions and settings of people: an event that a call must not pass unread. The events' own types, as above, but of any size.
+local PEOPLE = {
+  ['"device.'] = '"type"%s*:%s*"device%.',
+  ['"session.'] = '"type"%s*:%s*"session%.',
+  ['"settings.'] = '"type"%s*:%s*"settings%.',
+}
 local function of_people(text)
-  for _, name in ipairs(PEOPLE) do
-    if find(text, name, 1, true) and (#text > CALL_BYTES_MAX or string.sub(kind_of(text), 1, #name) == name) then return true end
+  for name, pattern in pairs(PEOPLE) do
+    if find(text, name, 1, true) and find(text, pattern) then -- what people write of a session is left after the first
+      if #text > CALL_BYTES_MAX or string.sub('"' .. kind_of(text), 1, #name) == name then return true end
+    end
   end
   return false
 end
