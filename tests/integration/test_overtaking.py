@@ -348,3 +348,16 @@ def test_what_was_looked_at_is_not_looked_at_again(core: Core) -> None:
     loop.once(block_ms=1)
     assert "late" in core.stored()
     assert loop._overtaking._looked != first
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_call_in_the_middle_of_a_burst_is_found_whatever_came_behind_it(core: Core) -> None:
+    loop = core.loop()
+    core.put(*chats(2 * READ_COUNT), call("first"), *chats(3 * READ_COUNT, 5_000))
+    loop.once(block_ms=1)
+    assert "first" in core.stored()
+    core.put(*chats(READ_COUNT, 7_000), call("second"), *chats(2 * READ_COUNT, 8_000))
+    loop.once(block_ms=1)
+    assert "second" in core.stored()
+    core.read_all(loop)
+    assert max(Counter(core.stored()).values()) == 1
