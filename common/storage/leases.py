@@ -107,7 +107,9 @@ class JointLease(Lease):
         return min(one.left_s for one in self._parts) if self.held else 0.0
 
     def hold(self) -> bool:
-        """Takes or renews all of them; where one is not to be had, the later ones are left."""
+        """Takes or renews all of them; where one is not to be had, none is kept: its holder may
+        serve each shard by itself.
+        """
         now = time.monotonic()
         due = [one for one in self._parts if one.due(now)]
         if self.held and due:
@@ -117,6 +119,8 @@ class JointLease(Lease):
                 if not one.hold():
                     break
         self.joined()
+        if not self.held:
+            self.give_back()
         return self.held
 
     @property

@@ -469,13 +469,15 @@ class Overtaken(Enum):
 
     URGENT: no message to a group, or of a class that can wait. NEWEST_CALLS: invitations among the
     newest entries behind the position. CALLS: calls, and events of people, which they must not pass
-    unread. CALLS_THERE: as NEWEST_CALLS, but nothing is taken.
+    unread. NEWEST_CALLS_THERE: as NEWEST_CALLS, but nothing is taken. CALLS_THERE: as that, among
+    the oldest entries behind the position.
     """
 
     URGENT = "0"
     NEWEST_CALLS = "1"
     CALLS = "2"
-    CALLS_THERE = "3"
+    NEWEST_CALLS_THERE = "3"
+    CALLS_THERE = "4"
 
 
 class CoreStreams(StreamStore):

@@ -515,6 +515,30 @@ def test_of_a_first_count_that_is_given_back_nothing_is_left(
     assert sender.number("e") == 4
 
 
+@pytest.mark.parametrize("goes", ["given back", "erased", "lost with its server"])
+def test_a_hash_of_counts_that_was_gone_has_an_end_again(
+    redis_client: redis.Redis, space: str, goes: str
+) -> None:
+    """Also for a process that knew that the one before had one."""
+    sender = Sender(redis_client, f"push{space}", usual=True)
+
+    def ends() -> list[int]:
+        names = redis_client.scan_iter(match=f"{sender.keys.prefix}:{{s0}}:counts:*")
+        return [redis_client.ttl(name) for name in names]
+
+    assert sender.number("a") == 1
+    if goes == "given back":
+        sender.commit("a", ["1@0"])
+    elif goes == "erased":
+        counting.forget(redis_client, sender.keys, APP, USER)
+    else:
+        redis_client.delete(*redis_client.keys(f"{sender.keys.prefix}:*"))
+    assert ends() == []
+    twice = [sender.ask("b", place, message=f"b{place}") for place in (0, 1)]
+    assert [badge for _, badge, *_ in sender.take(*twice)] == [1, 2]
+    assert [one > 0 for one in ends()] == [True]
+
+
 def test_a_count_lasts_eight_weeks_and_a_hash_of_counts_goes_before_it_ends(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,30 @@ BARRIERS: dict[str, dict[Any, Any]] = {
 
 
 @pytest.mark.usefixtures("_patient")
+def test_a_long_chat_about_settings_keeps_its_turn(core: Core) -> None:
+    loop = core.loop()
+    long = chat_of("long", 'see "settings.updated" ' + "x" * 70_000)
+    core.put(*chats(2 * READ_COUNT), long, *chats(2 * READ_COUNT, 5_000), call("late"))
+    loop.once(block_ms=1)
+    assert "late" in core.stored()
+    assert "long" not in core.stored()
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_persons_long_settings_are_taken_before_a_call_behind_them(core: Core) -> None:
+    loop = core.loop()
+    data = {"user": "bob", "blocked": [f"somebody{number}" for number in range(7_000)]}
+    core.put(*chats(2 * READ_COUNT))
+    settings = {"v": 1, "id": "much", "type": "settings.updated", "app": APP, "data": data}
+    (entry,) = core.put(settings)
+    core.put(*chats(2 * READ_COUNT, 5_000), call("late"))
+    loop.once(block_ms=1)
+    assert "late" in core.stored()
+    entries: Any = core.runtime.core.xrange(core.stream, entry, entry)
+    assert not entries
+
+
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("barrier", BARRIERS.values(), ids=BARRIERS)
 def test_what_may_say_whom_a_call_reaches_and_is_not_told_apart_is_not_passed(
     core: Core, barrier: dict[Any, Any]
@@ -324,3 +348,16 @@ def test_what_was_looked_at_is_not_looked_at_again(core: Core) -> None:
     loop.once(block_ms=1)
     assert "late" in core.stored()
     assert loop._overtaking._looked != first
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_call_in_the_middle_of_a_burst_is_found_whatever_came_behind_it(core: Core) -> None:
+    loop = core.loop()
+    core.put(*chats(2 * READ_COUNT), call("first"), *chats(3 * READ_COUNT, 5_000))
+    loop.once(block_ms=1)
+    assert "first" in core.stored()
+    core.put(*chats(READ_COUNT, 7_000), call("second"), *chats(2 * READ_COUNT, 8_000))
+    loop.once(block_ms=1)
+    assert "second" in core.stored()
+    core.read_all(loop)
+    assert max(Counter(core.stored()).values()) == 1

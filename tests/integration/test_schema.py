@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from common.storage import sql
 from common.storage.migrations import NEWEST, SchemaError, check, known, migrate
 from tests.conftest import own_database
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -83,3 +85,44 @@ def test_on_an_older_database_the_cure_is_migrate(engine: Engine) -> None:
         check(engine)
     migrate(engine)
     check(engine)
+
+
+def owned(connection: Connection, token: str) -> None:
+    """What a process of before 0007 writes of a VoIP token."""
+    connection.exec_driver_sql(
+        "INSERT INTO token_owners VALUES ('a', 'apns:voip', %(token)s, 'bob', 'phone', 7)"
+        " ON CONFLICT (app, vendor, token) DO UPDATE SET at_ms = excluded.at_ms",
+        {"token": token},
+    )
+
+
+def test_processes_of_the_version_before_register_while_the_owners_of_tokens_move(
+    engine: Engine,
+) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        owned(connection, "a1")
+        owned(connection, "b2")
+    say(engine, "0006")
+
+    def is_waiting() -> bool:
+        with engine.connect() as connection:
+            return bool(
+                connection.exec_driver_sql(
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND (database ="
+                    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                    " OR locktype = 'transactionid')"
+                ).scalar()
+            )
+
+    with ThreadPoolExecutor(1) as other:
+        with engine.begin() as connection:
+            owned(connection, "b2")
+            migrated = other.submit(migrate, engine)
+            eventually(is_waiting)
+            owned(connection, "a1")
+            owned(connection, "c3")
+        migrated.result(60)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT vendor, token, at_ms FROM token_owners")
+        assert sorted(map(tuple, found)) == [("apns", one, 7) for one in ("a1", "b2", "c3")]

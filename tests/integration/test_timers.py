@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from common.config import Settings
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_entries import NewBatch
+from common.storage.leases import JointLease, Lease
 from tests.integration.conftest import opened
 from workers import shards
 from workers.maintenance import recalls
@@ -165,6 +167,36 @@ def test_recalls_of_a_shard_that_fail_leave_the_others_theirs(
         with contextlib.suppress(OSError):
             role.turn()
     assert sorted(served) == [0, 1, 2], "one after the other where a turn has no more time"
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["asked", "taken over"])
+def test_recalls_of_a_shard_that_cannot_be_asked_for_leave_the_others_theirs(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    served = list[int]()
+    monkeypatch.setattr(recalls, "withdraw_due", lambda one, _: served.append(one.number))
+    broken = runtime.shards[1].keys
+    runtime.redis.set(broken.old_withdrawals if old else broken.withdrawals, "no sorted set")
+    for number in (0, 2):
+        runtime.redis.zadd(runtime.shards[number].keys.withdrawals, {b"0x": 1})
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        ShardRecalls(runtime).turn()
+    assert served == [0, 2]
+
+
+def test_a_role_of_all_shards_leaves_each_to_those_that_serve_it_alone(runtime: Runtime) -> None:
+    """During an upgrade from a release whose processes have a lease for each shard."""
+    each = [one.keys for one in runtime.shards]
+    first, second = (Lease(runtime.redis, own, "recalls") for own in each[:2])
+    joint = JointLease(runtime.redis, each, "recalls")
+    assert second.hold()
+    assert not joint.hold()
+    assert first.hold(), "or nobody would serve it"
+    assert not joint.hold()
+    first.give_back()
+    second.give_back()
+    assert joint.hold()
+    assert not first.hold()
 
 
 def test_work_of_an_old_release_is_found_in_any_shard(runtime: Runtime) -> None:

@@ -343,6 +343,7 @@ class LaneSender:
         # Asked first: what is left of a round that ends meanwhile is not among those found, and
         # goes before the less urgent that are.
         ahead = self.running.ranks()
+        self.running.look()
         most, occupied = self.running.room(self._threads.joins), self.running.occupied()
         self._passes = bool(occupied) or not all(most.values())
         if not any(most.values()):

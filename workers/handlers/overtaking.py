@@ -37,7 +37,8 @@ class Overtaking:
         self._looked: dict[str, str] = dict.fromkeys(streams, "0-0")
         self._newest: dict[str, str] = dict.fromkeys(streams, "0-0")
         self._to_calls: dict[str, str] = dict.fromkeys(streams, "0-0")
-        self._calls: dict[str, bytes] = {}  # the last that is known of and was not reached yet
+        self._calls: dict[str, str] = {}  # the last that is known of and was not reached yet
+        self._asked: dict[str, str] = dict.fromkeys(streams, "0-0")  # all calls up to it are known
 
     def turn(self) -> int:
         """Number of the entries that were taken before their turn."""
@@ -69,23 +70,40 @@ class Overtaking:
         return len(found)
 
     def call_turn(self) -> int:
-        """As `turn`, behind messages that can't wait: where a call is among the newest entries, all
-        calls up to it are taken, each after what says whom it reaches.
+        """As `turn`, behind messages that can't wait: where a call is among what came since the
+        last turn, all calls up to it are taken, each after what says whom it reaches.
         """
         taken = 0
         for stream in self._streams:
-            self._newest[stream], _, calls = self._source.overtake(
-                stream,
-                self._newest[stream],
-                LOOK_ENTRIES,
-                LOOK_ENTRIES,
-                CAN_WAIT,
-                Overtaken.CALLS_THERE,
-            )
-            if calls:
-                self._calls[stream] = calls[-1].id
+            self._look_for_calls(stream)
             taken += self._take_calls(stream)
         return taken
+
+    def _look_for_calls(self, stream: str) -> None:
+        """Among the newest entries first; where more came since the last turn, then among those
+        between, each once.
+        """
+        before = self._newest[stream]
+        self._newest[stream], is_all = self._ask(stream, before, Overtaken.NEWEST_CALLS_THERE)
+        newest = _place(self._newest[stream])
+        if is_all and _place(self._asked[stream]) >= _place(before):
+            self._asked[stream] = self._newest[stream]
+        end = time.monotonic() + LOOK_S
+        while _place(self._asked[stream]) < newest and time.monotonic() < end:
+            at = self._asked[stream]
+            self._asked[stream], is_all = self._ask(stream, at, Overtaken.CALLS_THERE)
+            if is_all:
+                self._asked[stream] = max(self._asked[stream], self._newest[stream], key=_place)
+
+    def _ask(self, stream: str, position: str, wanted: Overtaken) -> tuple[str, bool]:
+        """Notes the last call of one look; the position to continue from, True at the end."""
+        at, ended, calls = self._source.overtake(
+            stream, position, LOOK_ENTRIES, LOOK_ENTRIES, CAN_WAIT, wanted
+        )
+        if calls:
+            known, found = self._calls.get(stream, "0-0"), calls[-1].id.decode()
+            self._calls[stream] = max(known, found, key=_place)
+        return at, ended
 
     def _take_calls(self, stream: str) -> int:
         """Up to the last call that is known of; one that is not reached within its time is looked
@@ -100,7 +118,7 @@ class Overtaking:
             )
             self._finish(found)
             taken += len(found)
-            if ended or _place(self._to_calls[stream]) >= _place(last.decode()):
+            if ended or _place(self._to_calls[stream]) >= _place(last):
                 del self._calls[stream]
                 last = None
         return taken

@@ -248,7 +248,8 @@ class RoundThreads:
             lambda whole: self._running.reached(running, whole=whole and len(self._rounds) == 1),
         )
         self._running.learn(taken.lane, done)
-        if running.whole:  # else nothing is prepared behind it
+        # else nothing is prepared behind it, or more of it follows
+        if running.whole and entries is running.entries:
             running.clean = done.whole or self._leaves_nothing(taken, done)
         # a lane whose time is set already is looked at then: what stays goes with its next entries
         news = done.stays and self._lanes.wake_at([self._rest_due(taken, done)])
@@ -275,6 +276,7 @@ class RoundThreads:
 
     def _isolate(self, running: RunningRound, lane: Lane | None, error: Exception) -> None:
         """Isolates an entry that breaks the round: each entry alone, then each push alone."""
+        running.clean = False
         if len(running.entries) == 1:
             self._broken(running, running.entries[0], error)
             return
@@ -289,7 +291,6 @@ class RoundThreads:
             except Exception as own:  # noqa: BLE001
                 self._broken(running, entry, own)
         running.quiet = False  # each of them was told alone: the lane is looked at again
-        running.clean = False
 
     def _broken(self, running: RunningRound, entry: LaneEntry, error: Exception) -> None:
         log.error(

@@ -121,6 +121,7 @@ class RunningRounds:
         self._running: dict[str, RunningRound] = {}  # by the take's word
         self._keeper: threading.Thread | None = None
         self._ahead_from = 0.0  # until then no round is prepared behind another one
+        self._leader: RunningRound | None = None  # as the look that is under way has found it
 
     def own(self) -> list[RunningRound]:
         with self._lock:
@@ -134,8 +135,11 @@ class RunningRounds:
         """The round as a running one; None: it is put off.
 
         A lane whose last round waited in vain for answers runs in the slow share: few pushes on the
-        wire, few such lanes at a time.
+        wire, few such lanes at a time. A probe is not prepared: its lane would wait for it.
         """
+        leader = self._leader_of(taken)
+        if leader is not None and taken.what == "probe":
+            return None
         silent = taken.lane in self.silent
         if silent:
             at_work = self.own()
@@ -147,9 +151,7 @@ class RunningRounds:
         most = min(most, sum(entry.pushes for entry in taken.entries))
         lasts = taken.paced or seconds_at_rate(taken, most) > LASTS_S
         running = RunningRound(taken, list(taken.entries), most, silent, taken.paced, lasts)
-        leader = self._leader()
-        if leader is not None and place_of(leader.taken) == place_of(taken):
-            running.leader = leader
+        running.leader = leader
         with self._lock:
             self._running[taken.word] = running
             if self._keeper is None or not self._keeper.is_alive():
@@ -191,13 +193,25 @@ class RunningRounds:
             self.ended.set()
         return True
 
-    def _leader(self) -> RunningRound | None:
-        """The round behind which its lane's next one may be prepared: the only one at work. Beside
-        others the lane waits until this one is over, and they share the room that it leaves.
+    def look(self) -> None:
+        """A look for ready lanes begins: finds the round behind which its lane's next one may be
+        prepared, the only one at work. Beside others the lane waits until this one is over, and
+        they share the room that it leaves.
+
+        It is the same for the whole look: others begin in it before its lane's next one does.
         """
         running = self.own()
         only = running[0] if len(running) == 1 else None
-        return only if only is not None and only.whole and not only.lasts else None
+        self._leader = only if only is not None and only.whole and not only.lasts else None
+
+    def _leader_of(self, taken: Taken) -> RunningRound | None:
+        """The round that this one has to follow: it was at work when this one was taken, and what
+        it leaves, if it is over by now, goes before.
+        """
+        one = self._leader
+        if one is None or place_of(one.taken) != place_of(taken):
+            return None
+        return None if one.over.is_set() and one.clean else one
 
     def leads(self) -> bool:
         """True while a round is prepared behind another one."""
@@ -236,7 +250,7 @@ class RunningRounds:
         """Lanes that this process takes no more of now: later entries must not overtake. One lane
         in many shards is one: what comes meanwhile goes in one round.
         """
-        running, leader = self.own(), self._leader()
+        running, leader = self.own(), self._leader
         count = Counter(place_of(one.taken) for one in running)
         full = {place[:2] for place, number in count.items() if number >= PACED_MAX}
         alone = [one for one in running if not one.paced and one is not leader]
@@ -282,10 +296,10 @@ class RunningRounds:
         each = [sum(waiting[number] for number in own) for own in lanes.values()]
         rooms = [0] * len(places)
         shares = self._lanes_room([urgency for _, urgency in lanes], each)
-        if (leader := self._leader()) is not None:
-            next_one = place_of(leader.taken)[:2]
+        if self._leader is not None:
+            next_one, most = place_of(self._leader.taken)[:2], self._leader.most
             shares = [
-                max(share, leader.most) if lane == next_one else share
+                max(share, most) if lane == next_one else share
                 for lane, share in zip(lanes, shares, strict=True)
             ]
         for share, own in zip(shares, lanes.values(), strict=True):

@@ -339,9 +339,11 @@ def _native(body: bytes, entry: str, received_ms: int, now_ms: int) -> Event:
         # nobody has read what is not written yet; a second reading must judge alike
         up_to_ms = min(latest_ms(data.up_to_ms, received_ms), received_ms)
         data = msgspec.structs.replace(data, up_to_ms=up_to_ms)
-    elif isinstance(data, events.Direct) and (data.target.since_ms or 0) > received_ms:
+    elif (
+        isinstance(data, events.Direct) and (data.target.since_ms or 0) > received_ms + AHEAD_MAX_MS
+    ):
         # a registration that is still to come would be newer than each word of the vendor's that
-        # the token is dead
+        # the token is dead; one of just now, by a clock that goes fast, is news
         target = msgspec.structs.replace(data.target, since_ms=None)
         data = msgspec.structs.replace(data, target=target)
     ts_ms = (

@@ -5,8 +5,11 @@ The latter are in workers/held_tokens.py.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
+
+from redis.exceptions import ResponseError
 
 from common.redis_urls import is_cluster
 from common.storage.leases import Lease
@@ -90,11 +93,12 @@ class ShardRecalls:
         """Serves what is due in each shard, SHARDS_S long at most; the next turn continues where
         this one ended.
         """
+        failed = list[Exception]()
         if time.monotonic() >= self._old_at:
-            self._take_over_old()
-        waits = all_due_in_s(self._runtime.shards)
+            self._take_over_old(failed)
+        waits = self._waits(failed)
         parts = lease.parts if lease is not None else [None] * len(waits)
-        count, until, failed = len(waits), time.monotonic() + SHARDS_S, list[Exception]()
+        count, until = len(waits), time.monotonic() + SHARDS_S
         for number in [(self._first + more) % count for more in range(count)]:
             if waits[number]:
                 continue
@@ -110,12 +114,28 @@ class ShardRecalls:
             raise failed[0]
         return min(wait_s or EVERY_S for wait_s in waits)
 
-    def _take_over_old(self) -> None:
+    def _waits(self, failed: list[Exception]) -> list[float]:
+        """As all_due_in_s; where that fails each shard is asked alone, as it may be of one."""
+        with contextlib.suppress(ResponseError):
+            return all_due_in_s(self._runtime.shards)
+        waits = list[float]()
+        for one in self._runtime.shards:
+            try:
+                waits.append(due_in_s(one))
+            except ResponseError as error:
+                failed.append(error)
+                waits.append(EVERY_S)
+        return waits
+
+    def _take_over_old(self, failed: list[Exception]) -> None:
         """Of a fleet that had one shard; one command where it has left none."""
         shards = self._runtime.shards
         if self._runtime.redis.exists(*[one.keys.old_withdrawals for one in shards]):
             for one in self._each:
-                one.take_over_old()
+                try:
+                    one.take_over_old()
+                except ResponseError as error:
+                    failed.append(error)
         self._old_at = time.monotonic() + OLD_EVERY_S
 
     def rest(self) -> None:

@@ -352,9 +352,9 @@ class Mover:
             for shard, counts in by_shard.items():
                 there = self._all[shard]
                 name = there.keys.prefix + key[len(place.keys.prefix) :]
-                ttls = (place.redis.pttl(key), there.redis.pttl(name))
-                there.redis.hset(name, mapping=counts)
-                there.redis.pexpire(name, max(cast(Any, ttls)))
+                ttls = (place.redis.pttl(key), there.redis.pttl(name), 0)
+                there.redis.hset(name, mapping=counts)  # a hash without an end gets one
+                there.redis.pexpire(name, max(cast(Any, ttls)) or counting.KEEP_S * 1000)
                 place.redis.hdel(key, *counts)
                 moved += len(counts)
         return moved

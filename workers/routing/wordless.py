@@ -39,6 +39,9 @@ WORDLESS: Final = frozenset(
         "type",
     }
 )
+#: Of those, what tells of the moment of the push: a badge that is set, or counted once more, when
+#: the push is taken back would be wrong by then.
+_ONCE: Final = frozenset({"add_badge", "badge"})
 #: Verbatim fields that choose class and channel, whatever object of the vendor's they stand in.
 _PLACING: Final = frozenset(
     {
@@ -67,7 +70,7 @@ def shared_wishes(push: PushFields) -> dict[str, dict[str, Any]]:
     named = {name: one for name, one in (push.vendor or {}).items() if name in _NAMES}
     verbatim = {name: one for name, one in (push.vendor_raw or {}).items() if name in _NAMES}
     found = {
-        "vendor": _picked(named, WORDLESS, 2),
+        "vendor": _picked(named, WORDLESS - _ONCE, 2),
         "vendor_raw": placing(verbatim, _DEPTH_MAX),
     }
     return {name: part for name, part in found.items() if part}

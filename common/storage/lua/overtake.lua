@@ -5,11 +5,13 @@
 --          entries to take, bytes of one entry, bytes kept of a larger one, what is taken, then the classes of messages that can wait
 --          what is taken: "0" all but what can wait by its class, and messages to groups; "1" invitations to calls, of the newest entries
 --          behind the id; "2" calls, and what says whom they reach (devices, sessions, settings), up to an entry that may hold the latter
---          among messages: such a one keeps its turn, and so does all behind it; "3" as "1", but nothing is taken: their ids alone
+--          among messages: such a one keeps its turn, and so does all behind it; "3" as "1", but nothing is taken: their ids alone; "4" as "3",
+--          of the oldest entries behind the id
 -- returns  {id of the last one looked at, 1: that was the end of the stream, list of {id, fields, size}}; size as in take.lua
 -- why      the stream is first in, first out: a call behind 300,000 adverts would come too late
 local limit, head, mode = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local calls = mode == '1' or mode == '3'
+local newest, asks = mode == '1' or mode == '3', mode == '3' or mode == '4'
+local calls = newest or asks
 
 local function before(one, other)
   local ms, seq = string.match(one, '(%d+)-(%d+)')
@@ -77,11 +79,17 @@ local function can_wait(fields)
   return false
 end
 
--- Devices, sessions and settings of people: an event that a call must not pass unread. The events' own types, as above.
-local PEOPLE = { 'device.', 'session.', 'settings.' }
+-- Devices, sessions and settings of people: an event that a call must not pass unread. The events' own types, as above, but of any size.
+local PEOPLE = {
+  ['"device.'] = '"type"%s*:%s*"device%.',
+  ['"session.'] = '"type"%s*:%s*"session%.',
+  ['"settings.'] = '"type"%s*:%s*"settings%.',
+}
 local function of_people(text)
-  for _, name in ipairs(PEOPLE) do
-    if find(text, name, 1, true) and (#text > CALL_BYTES_MAX or string.sub(kind_of(text), 1, #name) == name) then return true end
+  for name, pattern in pairs(PEOPLE) do
+    if find(text, name, 1, true) and find(text, pattern) then -- what people write of a session is left after the first
+      if #text > CALL_BYTES_MAX or string.sub('"' .. kind_of(text), 1, #name) == name then return true end
+    end
   end
   return false
 end
@@ -120,15 +128,15 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 local look, most = tonumber(ARGV[5]), tonumber(ARGV[6])
-local raws = calls and redis.call('XREVRANGE', KEYS[1], '+', '(' .. at, 'COUNT', look)
+local raws = newest and redis.call('XREVRANGE', KEYS[1], '+', '(' .. at, 'COUNT', look)
   or redis.call('XRANGE', KEYS[1], '(' .. at, '+', 'COUNT', look)
 local found = {}
-for i = calls and #raws or 1, calls and 1 or #raws, calls and -1 or 1 do
+for i = newest and #raws or 1, newest and 1 or #raws, newest and -1 or 1 do
   local id, fields = raws[i][1], raws[i][2]
   local step = step_of(fields)
   if step == 'stop' then
     return { at, 1, found }
-  elseif step == 'take' and mode == '3' then
+  elseif step == 'take' and asks then
     found[#found + 1] = { id, {}, 0 }
   elseif step == 'take' then
     local taken = #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) > 0

@@ -84,8 +84,8 @@ for b, bucket in ipairs(buckets) do
       local count = (found[name] or 0) + steps[i]
       since[i], found[name], writes[2 * j - 1], writes[2 * j] = count, count, name, count
     end
-    call('HSET', KEYS[first], unpack(writes))
-    if bucket[1] == 0 and call('TTL', KEYS[first]) < 0 then
+    local new = call('HSET', KEYS[first], unpack(writes)) -- perhaps of a hash that was gone since its end was known
+    if (bucket[1] == 0 or new > 0) and call('TTL', KEYS[first]) < 0 then
       call('EXPIRE', KEYS[first], ARGV[3])
       call('UNLINK', KEYS[first + 3]) -- before it ends by itself, which would hold the server up
     end

@@ -2,15 +2,17 @@
 not before what that one left, and not if it has waited for so long that it may have been recalled.
 """
 
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from common.model import Vendor
-from common.storage.counting import field_of
+from common.model import Urgency, Vendor
+from common.storage.counting import FirstNumbers, field_of
 from tests.badge_counts import unspoken
 from tests.integration.delivery.test_together import Apns, Fleet, production, runtime, sandbox
 from tests.integration.delivery.test_usual import alike, no_round_is_late
@@ -28,10 +30,13 @@ ENTRIES, EACH = 12, 100
 
 
 class Wire:
-    """The transport's calls. sent: the tokens of each; the first one waits for `open`."""
+    """The transport's calls. sent: the tokens of each; the first one waits for `open`. errors: what
+    the next ones meet before they send, None: nothing.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent, self.most = list[list[str]](), 0
+        self.errors = list[Exception | None]()
         self.first, self.open = threading.Event(), threading.Event()
         self._lock, self._now = threading.Lock(), 0
         send_many = Http2Transport.send_many
@@ -44,6 +49,8 @@ class Wire:
             self.first.set()
             self.open.wait(30)
             try:
+                if self.errors and (error := self.errors.pop(0)) is not None:
+                    raise error
                 return send_many(this, route, requests, *more)
             finally:
                 with self._lock:
@@ -68,12 +75,15 @@ class Lane:
         while not self.over.wait(0.005):
             self.sender(self.over.is_set)
 
-    def begin(self) -> None:
-        """Its first round is held on the wire, and the next one is prepared."""
+    def fill(self) -> None:
         whole = alike(self.app, ["hi"] * (ENTRIES * EACH))
         for start in range(0, len(whole.rows), EACH):
             part = msgspec.structs.replace(whole, rows=whole.rows[start : start + EACH])
             queue(self.runtime, [part])
+
+    def begin(self) -> None:
+        """Its first round is held on the wire, and the next one is prepared."""
+        self.fill()
         self._thread.start()
         assert self.wire.first.wait(30)
         eventually(lambda: self._taken() > len(self.wire.sent[0]), 30)
@@ -110,6 +120,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_rounds, "AHEAD_S", 60.0)
 
 
+def tokens_of_all() -> list[str]:
+    return [f"{n:064x}" for n in range(ENTRIES * EACH)]
+
+
 def accepted(lane: Lane) -> int:
     return [row[2] for row in lane.fleet.rows()].count("accepted")
 
@@ -124,7 +138,7 @@ def test_the_next_round_is_prepared_and_leaves_when_the_first_is_written(lane: L
     lane.wire.open.set()
     eventually(lambda: accepted(lane) == ENTRIES * EACH, 60)
     tokens = [token for sent in lane.wire.sent for token in sent]
-    assert tokens == [f"{n:064x}" for n in range(ENTRIES * EACH)], "in order, each once"
+    assert tokens == tokens_of_all(), "in order, each once"
     assert lane.wire.most <= lane.sender.in_flight_max
     assert lane.counts() == {b"1"}
 
@@ -162,3 +176,57 @@ def test_a_prepared_round_does_not_overtake_what_the_first_one_left(
     timer = Timer(lane.runtime)
     eventually(lambda: accepted(lane) == ENTRIES * EACH, 60, timer.turn)
     assert lane.counts() == {b"1"}, "whoever was counted for the prepared round is not again"
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_round_that_begins_with_another_lanes_follows_its_own_lanes_first_one(
+    lane: Lane,
+) -> None:
+    lane.fill()
+    lane.sender.start()
+    (first,) = lane.sender.running.own()
+    eventually(lambda: first.whole, 30)
+    queue(lane.runtime, [alike(lane.fleet.apps[1], ["hi"])], Urgency.CALL)
+    assert lane.sender.start()[0]
+    others = {one.taken.lane: one for one in lane.sender.running.own() if one is not first}
+    assert len(others) == 2, "both lanes have begun"
+    assert others[first.taken.lane].leader is first
+    assert lane.sender.running.push_room().pushes >= lane.sender.in_flight_max - first.most - 1
+    lane.end()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_prepared_round_does_not_overtake_what_a_broken_one_left(lane: Lane) -> None:
+    """Entries of a round that breaks are sent one by one; the server goes away meanwhile."""
+    lane.begin()
+    lane.wire.errors += [ValueError("an answer that is none"), None, RedisConnectionError()]
+    lane.wire.open.set()
+    eventually(lambda: accepted(lane) == ENTRIES * EACH, 60)
+    tokens = [token for sent in lane.wire.sent for token in sent]
+    assert list(dict.fromkeys(tokens)) == sorted(tokens_of_all())
+    by_round = [sent[0] for sent in lane.wire.sent[1:]]
+    assert by_round == sorted(by_round), "what the first one left goes first"
+    assert lane.counts() == {b"1"}
+
+
+@pytest.mark.usefixtures("patient")
+def test_numbers_whose_answer_was_lost_are_given_back_with_the_round(
+    lane: Lane, production: Apns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    production.faults(status=503, status_share=1.0)  # type: ignore[no-untyped-call]
+    take, calls = FirstNumbers.take, itertools.count()
+
+    def lost(this: FirstNumbers, *asked: Any) -> Any:
+        found = take(this, *asked)
+        if next(calls) == 1:  # of the prepared round
+            raise RedisConnectionError("the answer is lost")
+        return found
+
+    monkeypatch.setattr(FirstNumbers, "take", lost)
+    lane.begin()
+    lane.wire.open.set()
+    eventually(lambda: not lane.sender.running.own(), 60)
+    production.faults(status=0, status_share=0.0)  # type: ignore[no-untyped-call]
+    timer = Timer(lane.runtime)
+    eventually(lambda: accepted(lane) == ENTRIES * EACH, 60, timer.turn)
+    assert lane.counts() == {b"1"}

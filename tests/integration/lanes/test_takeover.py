@@ -4,7 +4,7 @@ twice, and is in doubt.
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from workers.delivery import batching, sending
 from workers.delivery.work import PendingPush
 from workers.handlers.lane_rounds import LaneRounds
 from workers.handlers.round_writes import RoundWriter
+from workers.handlers.running_rounds import RunningRounds
 from workers.pipeline import Stages
 
 
@@ -77,6 +78,31 @@ def test_what_is_recalled_after_its_sender_died_is_uncertain_and_stays_counted(
     died, works = dies("sent"), chats(2)
     world.put(works)
     world.turn(died.is_set)
+    note = works[0].note
+    world.runtime.marks.recall(
+        "demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id
+    )
+    world.turn(lambda: world.all_decided(works))
+    assert world.decisions(works) == ["uncertain", "accepted"]
+    assert count(world) == 2
+
+
+def test_so_it_is_after_a_round_that_did_not_come_to_it(
+    world: World, dies: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that would overtake what the round before it left."""
+    died, works, left = dies("sent"), chats(2), threading.Event()
+    reached: Any = RunningRounds.reached
+
+    def not_yet(*args: Any, **more: Any) -> bool:
+        if not died.is_set() or left.is_set():
+            return cast(bool, reached(*args, **more))
+        left.set()
+        return False
+
+    monkeypatch.setattr(RunningRounds, "reached", not_yet)
+    world.put(works)
+    world.turn(left.is_set)
     note = works[0].note
     world.runtime.marks.recall(
         "demo", f"{note.conversation_type}:{note.conversation_id}", note.message_id

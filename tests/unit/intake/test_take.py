@@ -301,7 +301,13 @@ def test_null_is_absent_where_a_field_may_be(kind: str, data: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("since_ms", "known"),
-    [(NOW_MS, NOW_MS), (NOW_MS + 1, None), (NOW_MS + 10**11, None), (None, None)],
+    [
+        (NOW_MS, NOW_MS),
+        (NOW_MS + 2_000, NOW_MS + 2_000),  # just registered, by a clock that goes fast
+        (NOW_MS + 300_001, None),
+        (NOW_MS + 10**11, None),
+        (None, None),
+    ],
 )
 def test_a_registration_that_is_still_to_come_is_none(since_ms: Any, known: Any) -> None:
     target = {**DIRECT["target"], "since_ms": since_ms}

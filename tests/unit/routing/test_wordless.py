@@ -40,6 +40,16 @@ WISHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
     ),
+    "no badge of the push's own moment": (
+        {
+            "vendor": {
+                "apns": {"badge": 5, "category": "RING"},
+                "vivo": {"add_badge": True},
+                "harmony": {"badge": 3},
+            }
+        },
+        {"vendor": {"apns": {"category": "RING"}}},
+    ),
     "no vendor of ours": ({"vendor": {"nokia": {"channel_id": "c"}}}, {}),
     "no channel's name": (
         {"vendor": {"fcm": {"channel_id": "x" * (VALUE_MAX + 1), "priority": ["high"]}}},
