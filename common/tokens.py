@@ -1,7 +1,10 @@
-"""One spelling per device token, so that a phone is never two devices of two people. Pure."""
+"""One spelling per device token, so that a phone is never two devices of two people; the name of a
+token without a person. Pure.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -26,3 +29,16 @@ def all_canonical(vendor: str, tokens: Sequence[str]) -> bool:
     if vendor not in _HEXADECIMAL or whole.lower() == whole:
         return True
     return all(canonical(vendor, token) == token for token in tokens)
+
+
+def token_user(vendor: str, business_id: str, token: str) -> str:
+    """The token's name in rows and registry: `token:` and 12 hex digits of SHA-256.
+
+    The parts are separated by NUL.
+    """
+    return (
+        "token:"
+        + hashlib.sha256(
+            "\0".join((vendor, business_id, token)).encode("utf-8", "replace")
+        ).hexdigest()[:12]
+    )

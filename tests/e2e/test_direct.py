@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from common.tokens import token_user
 from tests.e2e.conftest import Afterwards, digits, now_ms, wait_for
 from tests.e2e.house import House
 from tests.e2e.tenant import device_token, platform_of
 from tests.e2e.test_withdraw import PLACES
-from workers.intake.direct import token_user
 from workers.reports.trace import trace_page
 
 pytestmark = [pytest.mark.e2e]

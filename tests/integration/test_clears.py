@@ -24,10 +24,10 @@ from common.model import Kind, PushType
 from common.storage import keys, ledger_reads
 from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.migrations import migrate
+from common.tokens import token_user
 from tests.records import event_record, note_record, row_record
 from workers import withdraw
 from workers.handlers import ledger_rows
-from workers.intake.direct import token_user
 from workers.intake.effects import Withdrawal
 from workers.runtime import Runtime
 

@@ -22,6 +22,7 @@ from common.model import Kind
 from common.storage import keys, ledger
 from common.storage.direct_tokens import DirectTokens
 from common.storage.tenants import Tenant
+from common.tokens import token_user
 from tests.builders import device_of
 from tests.records import row_record
 from workers.handlers import intake as intake_handler
@@ -36,7 +37,6 @@ from workers.handlers.intake import (
 )
 from workers.handlers.joint_intake import SHARDS_A_TURN, SHARDS_TWICE, JointIntakeLoop
 from workers.intake import events
-from workers.intake.direct import token_user
 from workers.intake.directed import TokenPushes
 from workers.intake.effects import Withdrawal
 from workers.intake.events import Event

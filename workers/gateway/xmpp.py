@@ -18,6 +18,7 @@ from common.clock import now_ms
 from common.storage.node_pace import NodePace, NodeTurn
 from common.storage.unavailable import store_unavailable
 from common.storage.vault import Vault
+from common.tokens import token_user
 from workers.gateway import stanzas
 from workers.gateway.aliases import DoorAccount, Found, named, only
 from workers.gateway.component import ComponentAddress, ComponentSession
@@ -27,7 +28,6 @@ from workers.gateway.feed import StreamFeed, StreamUnavailable
 from workers.gateway.secrets import XMPP
 from workers.gateway.stanzas import COMMANDS, COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, Publish
 from workers.gateway.xml import Node
-from workers.intake.direct import token_user
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

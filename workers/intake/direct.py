@@ -6,7 +6,6 @@ person.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +24,7 @@ from common.contracts import (
     Sender,
 )
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vendor
+from common.tokens import token_user
 from workers.intake.events import Addressee, Direct, Event
 from workers.intake.wishes import prefixed
 
@@ -68,19 +68,6 @@ class DirectSorted:
 
     offline: list[OfflineRecipients] = field(default_factory=list)
     rows: list[DirectRow] = field(default_factory=list)
-
-
-def token_user(vendor: str, business_id: str, token: str) -> str:
-    """The token's name in rows and registry: `token:` and 12 hex digits of SHA-256.
-
-    The parts are separated by NUL.
-    """
-    return (
-        "token:"
-        + hashlib.sha256(
-            "\0".join((vendor, business_id, token)).encode("utf-8", "replace")
-        ).hexdigest()[:12]
-    )
 
 
 def user_of(target: Addressee) -> str:

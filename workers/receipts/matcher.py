@@ -27,6 +27,7 @@ from common.storage.guard import Guard, Held, cohort_of
 from common.storage.keys import Keys
 from common.storage.streams import Entry, StreamStore
 from common.storage.vault import Vault
+from common.tokens import token_user
 from workers.queues.consumer import Commit, PackedEntries, Policy, Stores, StreamConsumer
 from workers.receipts.matched import LOOK_AGAIN_S, Callback, MatchedReceipts, Sent, is_tag, settle
 from workers.receipts.readers import READERS, label_of
@@ -169,7 +170,9 @@ class ReceiptsHandler(PackedEntries):
         return self._of_their_tokens(callback, fit) if READERS[callback.vendor].strict else fit
 
     def _of_their_tokens(self, callback: Callback, found: Mapping[int, Sent]) -> dict[int, Sent]:
-        """Those whose receipt names a token of the very device that the push went to."""
+        """Those whose receipt names a token of the very device that the push went to, or the very
+        token of a push without a person.
+        """
         tokens = sorted({callback.receipts[number].token for number in found})
         owners = (
             self._stores.devices.owners(callback.app, callback.vendor, tokens) if tokens else {}
@@ -177,7 +180,11 @@ class ReceiptsHandler(PackedEntries):
         return {
             number: row
             for number, row in found.items()
-            if owners.get(callback.receipts[number].token) == (row.user, row.device)
+            if (token := callback.receipts[number].token)
+            and (
+                owners.get(token) == (row.user, row.device)
+                or row.user == token_user(callback.vendor, callback.business_id, token)
+            )
         }
 
     def _retire(self, callback: Callback, settled: MatchedReceipts) -> None:

@@ -3,6 +3,7 @@ tokens are retired.
 """
 
 import json
+import secrets
 import socket
 import threading
 import time
@@ -18,8 +19,10 @@ from common.clock import now_ms
 from common.contracts import Attempt, encode
 from common.model import Decision, Urgency, Vendor
 from common.storage import keys
+from common.storage.direct_tokens import DirectToken, DirectTokens
 from common.storage.redis import SOCKET_TIMEOUT_S
 from common.storage.streams import Entry
+from common.tokens import token_user
 from simulators.huawei import callback_headers
 from tests.integration.web.conftest import APP, call, message, registered
 from tests.records import row_record
@@ -235,6 +238,42 @@ def test_honors_receipt_must_fit_in_tag_token_and_message_id(
     with runtime.engine.connect() as connection:
         notes = connection.execute(text("SELECT note FROM notes WHERE kind = 'receipt'"))
         assert [note for (note,) in notes] == statuses
+
+
+def test_honors_receipt_of_a_push_to_a_mere_token_must_fit_too(runtime, fleet, receipts):
+    """A door names tokens: nobody owns them in the registry."""
+    now, token = now_ms(), f"live-{secrets.token_hex(4)}"
+    user = token_user("honor", "honor-1", token)
+    seen = DirectToken(APP, user, "android", "honor", "honor-1", token, None, None, now - 1)
+    DirectTokens(runtime.engine).seen([seen])
+    row = row_record(
+        app=APP,
+        ts_ms=now,
+        user=user,
+        device="",
+        vendor=Vendor.HONOR,
+        business_id="honor-1",
+        decision=Decision.ACCEPTED,
+        class_sent="chat",
+        push_id=(tag := secrets.token_hex(16)),
+        attempts=(Attempt(now, "200", "200", "", "r-1"),),
+        decided_ms=now,
+    )
+    runtime.ledger.write([row])
+
+    def tell(**changes):
+        told = {"biTag": tag, "token": token, "status": 40000003, "requestId": "r-1", **changes}
+        body = json.dumps({"statuses": [told]}).encode()
+        assert call(url(runtime, Vendor.HONOR), body).status == 200
+        eventually(lambda: runtime.redis.xlen(runtime.keys.stream(keys.RECEIPTS)) == 0)
+        return DirectTokens(runtime.engine).states([(APP, user)])[(APP, user)][0]
+
+    assert tell(token="live-other") == "active"
+    assert tell(requestId="r-2") == "active"
+    tell()
+    eventually(
+        lambda: DirectTokens(runtime.engine).states([(APP, user)])[(APP, user)][0] == "retired"
+    )
 
 
 def test_huaweis_signature_is_checked_and_a_replay_changes_nothing(runtime, fleet, receipts):
