@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,8 +51,10 @@ class ComponentServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.lines: list[tuple[socket.socket, StanzaReader]] = []
+        self.given: list[str] = []
 
-    def accept(self) -> None:
+    def accept(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Takes a component; meanwhile: what is done before it is told so."""
         self._listener.settimeout(20)
         line, _ = self._listener.accept()
         line.settimeout(20)
@@ -63,6 +65,7 @@ class ComponentServer:
         while not came:
             came += reader.feed(line.recv(65_536))
         assert came[0].text == hashlib.sha1((identity + self._secret).encode()).hexdigest()
+        meanwhile()
         line.sendall(b"<handshake/>")
         self.lines.append((line, reader))
 
@@ -145,6 +148,7 @@ def server(
     made = ComponentServer("the secret")
     address = f"127.0.0.1:{made.port}"
     given = ["--server", address, "--component", "push.example.org", "--secret-file", str(secret)]
+    made.given = given
     assert town.command("app", "xmpp", town.app, *given)[0] == 0
     runtime, stop = Runtime(dataclasses.replace(fleet.runtime.settings)), threading.Event()
     thread = threading.Thread(target=serve, args=(runtime, stop))
@@ -436,6 +440,39 @@ def test_a_connection_that_ends_comes_back(server: ComponentServer, town: Town) 
     found = kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get", line=1))
     assert found == ("result", "")
     time.sleep(0.1)
+
+
+def stands(line: socket.socket) -> bool:
+    """False once the stream's end came, or the connection's; answers that nobody read may come."""
+    line.settimeout(0.5)
+    try:
+        while got := line.recv(65_536):
+            if b"</stream" in got:
+                return False
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_other_options_of_the_server_take_no_connection_before_a_new_one_stands(
+    town: Town, server: ComponentServer
+) -> None:
+    """ejabberd takes the subscription of a push that finds no component."""
+    old, server.lines = server.lines, []
+
+    def stand() -> None:
+        assert all(stands(line) for line, _ in old)
+
+    more = ["--domain", "example.org", "--domain", "example.net"]
+    assert town.command("app", "xmpp", town.app, *server.given, *more)[0] == 0
+    for _ in old:
+        server.accept(stand if not server.lines else lambda: None)
+    for line, _ in old:
+        line.settimeout(20)
+        assert line.recv(65_536).strip() == b"</stream:stream>"
+        line.close()
+    found = kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get"))
+    assert found == ("result", "")
 
 
 def test_whatever_breaks_the_door_ends_it_at_once() -> None:

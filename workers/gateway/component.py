@@ -16,12 +16,13 @@ from workers.gateway.xml import Node, StanzaReader, XmlError
 
 log = logging.getLogger(__name__)
 
-#: Waits of ours: to be connected and known, for a write to leave, between two keep-alives, and for
-#: answers before we leave.
+#: Waits of ours: to be connected and known, for a write to leave, between two keep-alives, for
+#: answers before we leave, and then for the server's end of the stream.
 CONNECT_S: Final = 10.0
 WRITE_S: Final = 15.0
 KEEP_ALIVE_S: Final = 30.0
 LEAVE_S: Final = 5.0
+END_S: Final = 1.0
 #: Between two tries; a server that was restarted is there again within a second or two.
 AGAIN_FIRST_S: Final = 0.3
 AGAIN_MAX_S: Final = 5.0
@@ -56,6 +57,7 @@ class ComponentSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._stream = ""
+        self._ended = False
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
@@ -99,7 +101,7 @@ class ComponentSession:
             stanzas = StanzaReader()
             async with asyncio.timeout(CONNECT_S):
                 early = await self._greet(stanzas, reader, writer)
-            self._stream = secrets.token_hex(4)
+            self._stream, self._ended = secrets.token_hex(4), False
             self.connected.set()
             log.info("connected to an XMPP server", extra={"url": f"xmpp:{self._address.domain}"})
             await self._serve(stanzas, early, reader, writer)
@@ -153,20 +155,16 @@ class ComponentSession:
                 await asyncio.wait(
                     {read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
                 )
-                if stop.done():
-                    read.cancel()
-                    await self._leave(writer)
-                    return
-                while not read.done():
+                while not (read.done() or stop.done()):
                     await self._send(writer, b" ")  # a half-open connection is found by writing
                     await asyncio.wait(
                         {read, stop}, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
                     )
-                    if stop.done():
-                        break
                 if not read.done():
                     read.cancel()
-                    continue
+                    await asyncio.wait({read})
+                    await self._leave(stanzas, reader, writer)
+                    return
                 data = read.result()
                 if not data:
                     raise NotConnected("the server closed the connection")
@@ -190,7 +188,7 @@ class ComponentSession:
     async def _one(self, node: Node, writer: asyncio.StreamWriter) -> None:
         try:
             answer = await self._answer(node, self._stream)
-            if answer is not None:
+            if answer is not None and not self._ended:
                 await self._send(writer, answer.write(COMPONENT).encode("utf-8", "replace"))
         except (
             OSError,
@@ -203,11 +201,27 @@ class ComponentSession:
         async with asyncio.timeout(WRITE_S):
             await writer.drain()
 
-    async def _leave(self, writer: asyncio.StreamWriter) -> None:
-        """Answers running stanzas first: a server takes silence for an absent service."""
+    async def _leave(
+        self, stanzas: StanzaReader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answers running stanzas first: a server takes silence for an absent service. What it
+        sends before it knows of our end has no answer any more, and its push is taken.
+        """
+        await self._idle()
+        self._ended = True
+        await self._send(writer, b"</stream:stream>")
+        try:
+            async with asyncio.timeout(END_S):
+                while not stanzas.closed and (data := await reader.read(READ_BYTES)):
+                    for node in stanzas.feed(data):
+                        await self._begin(node, writer)
+        except TimeoutError:
+            log.info("an XMPP server did not end its stream")
+        await self._idle()
+
+    async def _idle(self) -> None:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=LEAVE_S)
-        await self._send(writer, b"</stream:stream>")
 
 
 def _conditions(error: Node) -> str:

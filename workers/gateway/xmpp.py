@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 #: Longest end of one server's connections, seconds: all servers end at once, and a process has 15.
 END_S: Final = 12.0
+#: Longest life of connections with options that were replaced while no new one stands, seconds.
+RELIEF_S: Final = 10.0
 #: Longest wait of one stanza for our stores, seconds: a server takes 30 s of silence for an absent
 #: service, and a store that hangs keeps all that wait behind it.
 ANSWER_S_MAX: Final = 8.0
@@ -90,12 +92,15 @@ def serve(stores: XmppStores, stop: threading.Event) -> None:
         feed.close()
 
 
+Connections = list[tuple[ComponentSession, asyncio.Task[None]]]
+
+
 class _Sessions:
     def __init__(self, stores: XmppStores, feed: StreamFeed, directories: Directories) -> None:
         self._stores = stores
         self._feed = feed
         self._directories = directories
-        self._running: dict[XmppServer, list[tuple[ComponentSession, asyncio.Task[None]]]] = {}
+        self._running: dict[XmppServer, Connections] = {}
 
     async def run(self, stop: threading.Event) -> None:
         ends = asyncio.create_task(asyncio.to_thread(stop.wait))
@@ -105,21 +110,41 @@ class _Sessions:
             stop.set()  # else the loop waits for that thread, whatever broke
 
     async def _serve(self, stop: threading.Event, ends: asyncio.Task[bool]) -> None:
+        leaving = set[asyncio.Task[None]]()
         while not stop.is_set():
             wanted = self._wanted()
-            for server in self._running.keys() - wanted:
-                await leave(self._running.pop(server))
+            left = {one: self._running.pop(one) for one in self._running.keys() - wanted}
+            for server in [one for one in left if one.connections == 1]:
+                await leave(left.pop(server))  # a server that takes one refuses the next meanwhile
             for server in wanted - self._running.keys():
-                service = PushService(self._stores, self._feed, self._directories, server)
-                sessions = [
-                    ComponentSession(server.address, service.answer)
-                    for _ in range(server.connections)
-                ]
-                self._running[server] = [
-                    (session, asyncio.create_task(session.run())) for session in sessions
-                ]
+                self._running[server] = self._started(server)
+            leaving |= {asyncio.create_task(self._relieved(*one)) for one in left.items()}
+            leaving = {task for task in leaving if not task.done()}
             await asyncio.wait({ends}, timeout=LOOK_S)
-        await asyncio.gather(*map(leave, self._running.values()))
+        await asyncio.gather(*map(leave, self._running.values()), *leaving)
+
+    def _started(self, server: XmppServer) -> Connections:
+        service = PushService(self._stores, self._feed, self._directories, server)
+        sessions = [
+            ComponentSession(server.address, service.answer) for _ in range(server.connections)
+        ]
+        return [(session, asyncio.create_task(session.run())) for session in sessions]
+
+    async def _relieved(self, server: XmppServer, pairs: Connections) -> None:
+        """Leaves a server whose options changed, once a connection with the new ones stands: a push
+        that finds no component costs its phone the subscription.
+        """
+        stand = [
+            asyncio.create_task(session.connected.wait())
+            for other, running in self._running.items()
+            if other.app == server.app
+            for session, _ in running
+        ]
+        if stand:
+            await asyncio.wait(stand, timeout=RELIEF_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in stand:
+            task.cancel()
+        await leave(pairs)
 
     def _wanted(self) -> set[XmppServer]:
         found = set()

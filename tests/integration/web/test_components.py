@@ -63,3 +63,48 @@ def test_a_connection_that_does_not_leave_is_not_waited_for(
     monkeypatch.setattr(component, "LEAVE_S", 60.0)
     monkeypatch.setattr(xmpp, "END_S", 1.0)
     assert asyncio.run(ended_s()) < 30
+
+
+#: What a server sends after we asked to leave and before it knows.
+LATE = (
+    b"<iq type='get' id='late-1' from='example.org' to='push.example.org'/>"
+    b"<iq type='get' id='late-2' from='example.org' to='push.example.org'/></stream:stream>"
+)
+
+
+async def taken_late() -> tuple[list[str], bytes]:
+    """Ids of the stanzas that reached us, and what the server read after the stream's end."""
+    came, behind = list[str](), asyncio.get_running_loop().create_future()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b">")
+        writer.write(
+            b"<stream:stream xmlns='jabber:component:accept' "
+            b"xmlns:stream='http://etherx.jabber.org/streams' from='push.example.org' id='1'>"
+        )
+        await reader.readuntil(b"</handshake>")
+        writer.write(b"<handshake/>")
+        await reader.readuntil(b"</stream:stream>")
+        writer.write(LATE)
+        behind.set_result(await reader.read(-1))
+        writer.close()
+
+    async def answers(stanza: Node, _stream: str) -> Node | None:
+        came.append(stanza.attrs["id"])
+        return Node("{jabber:component:accept}iq", {"type": "result", "id": stanza.attrs["id"]})
+
+    listener = await asyncio.start_server(late, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    session = ComponentSession(ComponentAddress("127.0.0.1", port, "push.x", "secret"), answers)
+    task = asyncio.create_task(session.run())
+    async with asyncio.timeout(60):
+        await session.connected.wait()
+        session.stop()
+        await task
+        after = await behind
+    listener.close()
+    return came, after
+
+
+def test_what_a_server_sends_before_it_knows_that_we_leave_is_taken() -> None:
+    assert asyncio.run(taken_late()) == (["late-1", "late-2"], b"")
