@@ -25,7 +25,7 @@ from tests.e2e.tenant import TOOK_EFFECT_S, device_token
 from tests.e2e.town import Town
 from workers.gateway import xmpp
 from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
-from workers.gateway.xml import DEPTH_MAX, STANZA_BYTES_MAX, Node, StanzaReader, XmlError
+from workers.gateway.xml import TAG_BYTES_MAX, Node, StanzaReader, XmlError
 from workers.gateway.xmpp import serve
 from workers.runtime import Runtime
 
@@ -336,8 +336,11 @@ def test_strangers_and_other_questions(server: ComponentServer) -> None:
         server.command("register-push-apns", sender="eve@evil.example/x", token="aa", device_id="d")
     ) == ("auth", "forbidden")
     told = PUBLISH.format(**server.register(device_token("apns")), inner=summary("x"))
-    assert kind_of(server.ask(told, "evil.example")) == ("auth", "forbidden")
-    assert kind_of(server.ask(told, "example.org")) == ("result", "")
+    # a domain that is allowed no more: the phones that registered from it stay subscribed
+    assert kind_of(server.ask(told, "evil.example")) == ("wait", "resource-constraint")
+    forged = PUBLISH.format(node="n", secret="0" * 32, inner=summary("x"))
+    assert kind_of(server.ask(forged, "evil.example")) == ("auth", "forbidden")
+    assert kind_of(server.ask(told, "Example.ORG")) == ("result", "")
     found = kind_of(server.command("register-push-apns", token="", device_id="d"))
     assert found == ("modify", "bad-request")
     info = server.ask("<query xmlns='http://jabber.org/protocol/disco#info'/>", kind="get")
@@ -348,12 +351,70 @@ def test_strangers_and_other_questions(server: ComponentServer) -> None:
     assert seen == ("cancel", "service-unavailable")
 
 
+#: What any user may send to the component: ejabberd and Prosody hand all of it on.
+OF_USERS = {
+    "nested deep": "<q>" * 100 + "</q>" * 100,
+    "a long text": "<q>" + "&apos;" * 300_000 + "</q>",
+    "a prefix whose declaration ejabberd drops": "<q p:a='1'><p:r/></q>",
+}
+
+
+@pytest.mark.parametrize("inner", OF_USERS.values(), ids=OF_USERS)
+def test_no_stanza_of_a_user_ends_the_connection(server: ComponentServer, inner: str) -> None:
+    """Each ended it; ejabberd takes the subscription of a push that finds no component."""
+    assert server.ask(inner, "eve@evil.example/x", "get").attrs["type"] == "error"
+    assert kind_of(server.ask("<ping xmlns='urn:xmpp:ping'/>", kind="get")) == ("result", "")
+
+
+def test_a_push_with_very_many_words_is_cut_and_one_with_very_many_parts_waits(
+    town: Town, server: ComponentServer
+) -> None:
+    token = device_token("apns")
+    told = server.register(token)
+    assert kind_of(server.publish(told, summary("x" * 500_000))) == ("result", "")
+    (push,) = pushed(town, token)
+    assert push["body"]["aps"]["alert"]["body"].startswith("xxx")
+    assert kind_of(server.publish(told, "<a/>" * 20_000)) == ("wait", "resource-constraint")
+
+
+def test_ids_that_a_restarted_server_counts_anew_are_no_repeats(
+    town: Town, server: ComponentServer
+) -> None:
+    """RFC 6120: an id is unique within its stream. A stanza without one is never a repeat."""
+    token = device_token("apns")
+    told = server.register(token)
+    sent = [(0, " id='1'", 1), (0, " id='1'", 1), (1, " id='1'", 2), (0, "", 3), (0, "", 4)]
+    for line, name, count in sent:  # one after the other: a later one replaces what waits
+        connection, _ = server.lines[line]
+        inner = PUBLISH.format(**told, inner=summary(uuid.uuid4().hex))
+        connection.sendall(
+            f"<iq type='set'{name} from='example.org' to='push.example.org'>{inner}</iq>".encode()
+        )
+        pushed(town, token, count)
+    town.core.settled()
+    assert len(town.core.pushes_to("apns", token)) == 4
+
+
+def test_a_message_is_told_that_nobody_reads_it(server: ComponentServer) -> None:
+    connection, reader = server.lines[0]
+    for kind in ("error", "headline", "chat"):
+        connection.sendall(
+            f"<message type='{kind}' id='{kind}' from='bob@example.org/phone' "
+            "to='push.example.org'><body>hi</body></message>".encode()
+        )
+    answers = list[Node]()
+    while not answers:
+        answers += reader.feed(connection.recv(65_536))
+    assert [(one.attrs["id"], kind_of(one)) for one in answers] == [
+        ("chat", ("cancel", "service-unavailable"))
+    ]
+
+
 HOSTILE = [
     b"<a>",
     b"<?xml version='1.0'?><!DOCTYPE a><s>",
     b"<s><a b='",
-    b"<s>" + b"<a>" * (DEPTH_MAX + 2),
-    b"<s><a>" + b"x" * (STANZA_BYTES_MAX + 1),
+    b"<s><a b='" + b"x" * TAG_BYTES_MAX,
 ]
 
 
@@ -361,8 +422,8 @@ HOSTILE = [
 def test_a_stream_within_bounds(xml: bytes) -> None:
     reader = StanzaReader()
     try:
-        for start in range(0, len(xml), 1000):
-            reader.feed(xml[start : start + 1000])
+        for start in range(0, len(xml), 65_536):
+            reader.feed(xml[start : start + 65_536])
     except XmlError:
         return
     assert len(xml) < 20

@@ -97,7 +97,7 @@ def store(
 def _check_aliases(runtime: Runtime, new: StoredCredential, old: StoredCredential | None) -> None:
     """Checks that a new alias means one account of a tenant: a door could not choose otherwise.
 
-    What the account was called before stays: its secrets can be replaced whatever others are called.
+    What the account was called before stays: its secrets can be replaced all the same.
     """
     known = aliases_of(old.options) if old is not None else ()
     mine = [one for one in aliases_of(new.options) if one not in known]

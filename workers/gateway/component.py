@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -41,7 +42,8 @@ class NotConnected(Exception):  # noqa: N818 - it reads as what it says
     """The server refused us, or ended the stream; the message is for the log."""
 
 
-StanzaHandler = Callable[[Node], Awaitable[Node | None]]
+#: (stanza, name of its connection) -> the answer, None for none.
+StanzaHandler = Callable[[Node, str], Awaitable[Node | None]]
 
 
 class ComponentSession:
@@ -53,6 +55,7 @@ class ComponentSession:
         self._slots = asyncio.Semaphore(ANSWERING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._stream = ""
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
@@ -96,6 +99,7 @@ class ComponentSession:
             stanzas = StanzaReader()
             async with asyncio.timeout(CONNECT_S):
                 early = await self._greet(stanzas, reader, writer)
+            self._stream = secrets.token_hex(4)
             self.connected.set()
             log.info("connected to an XMPP server", extra={"url": f"xmpp:{self._address.domain}"})
             await self._serve(stanzas, early, reader, writer)
@@ -124,9 +128,7 @@ class ComponentSession:
         while not came:
             came += await self._more(stanzas, reader)
         if came[0].name != f"{{{COMPONENT}}}handshake":
-            raise NotConnected(
-                "the server refused the handshake: its secret or component name is another"
-            )
+            raise NotConnected("the server refused the component: " + _conditions(came[0]))
         return came[1:]
 
     async def _more(self, stanzas: StanzaReader, reader: asyncio.StreamReader) -> list[Node]:
@@ -175,10 +177,7 @@ class ComponentSession:
 
     async def _begin(self, node: Node, writer: asyncio.StreamWriter) -> None:
         if node.name.endswith("}error"):
-            raise NotConnected(
-                "the server ended the stream: "
-                + ", ".join(child.name.rpartition("}")[2] for child in node.children)
-            )
+            raise NotConnected("the server ended the stream: " + _conditions(node))
         await self._slots.acquire()
         task = asyncio.create_task(self._one(node, writer))
         self._tasks.add(task)
@@ -190,7 +189,7 @@ class ComponentSession:
 
     async def _one(self, node: Node, writer: asyncio.StreamWriter) -> None:
         try:
-            answer = await self._answer(node)
+            answer = await self._answer(node, self._stream)
             if answer is not None:
                 await self._send(writer, answer.write(COMPONENT).encode("utf-8", "replace"))
         except (
@@ -209,3 +208,11 @@ class ComponentSession:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=LEAVE_S)
         await self._send(writer, b"</stream:stream>")
+
+
+def _conditions(error: Node) -> str:
+    """`conflict`, `not-authorized`, …: RFC 6120's words, with the server's own."""
+    return ", ".join(
+        ": ".join(filter(None, (child.name.rpartition("}")[2], child.text.strip()[:200])))
+        for child in error.children
+    )

@@ -71,12 +71,12 @@ def publish_of(iq: Node) -> Publish | None:
 
 
 def fields_of(form: Node | None) -> dict[str, str]:
-    """var -> first value of a data form."""
+    """var -> value of a data form; a text of several lines has a value a line (`text-multi`)."""
     found: dict[str, str] = {}
     for one in form.all(f"{{{FORMS}}}field") if form is not None else ():
-        value = one.find(f"{{{FORMS}}}value")
-        if value is not None and "var" in one.attrs:
-            found[one.attrs["var"]] = value.text
+        values = [value.text for value in one.all(f"{{{FORMS}}}value")]
+        if values and "var" in one.attrs:
+            found[one.attrs["var"]] = "\n".join(values)
     return found
 
 
@@ -116,21 +116,28 @@ def gone(iq: Node) -> Node:
     return error(iq, "cancel", "item-not-found")
 
 
-def _reply(iq: Node, kind: str, *children: Node) -> Node:
-    attrs = {"type": kind}
-    for theirs, ours in (("from", "to"), ("to", "from"), ("id", "id")):
-        if theirs in iq.attrs:
-            attrs[ours] = iq.attrs[theirs]
-    return Node(f"{{{COMPONENT}}}iq", attrs, list(children))
+def presence(probe: Node) -> Node:
+    return Node(f"{{{COMPONENT}}}presence", _back(probe))
 
 
-def disco_info() -> Node:
+def _reply(stanza: Node, kind: str, *children: Node) -> Node:
+    return Node(stanza.name, {"type": kind, **_back(stanza)}, list(children))
+
+
+def _back(stanza: Node) -> dict[str, str]:
+    """The addresses and the id of an answer."""
+    ways = (("from", "to"), ("to", "from"), ("id", "id"))
+    return {ours: stanza.attrs[theirs] for theirs, ours in ways if theirs in stanza.attrs}
+
+
+def disco_info(node: str = "") -> Node:
+    """node: as the question names it, and the answer repeats it (XEP-0030)."""
     features = (PUSH, COMMANDS, PING, DISCO_INFO, DISCO_ITEMS)
     identity = Node(
         f"{{{DISCO_INFO}}}identity", {"category": "pubsub", "type": "push", "name": "Pushfleet"}
     )
     children = [identity, *(Node(f"{{{DISCO_INFO}}}feature", {"var": name}) for name in features)]
-    return Node(f"{{{DISCO_INFO}}}query", {}, children)
+    return Node(f"{{{DISCO_INFO}}}query", {"node": node} if node else {}, children)
 
 
 def disco_items(domain: str, node: str) -> Node:

@@ -164,19 +164,19 @@ class PushService:
         self._tokens = DirectTokens(stores.engine)
         self._keys = stores.vault.derived(PURPOSE)
 
-    async def answer(self, stanza: Node) -> Node | None:
-        """The answer; None for none.
+    async def answer(self, stanza: Node, stream: str) -> Node | None:
+        """The answer; None for none. stream: the connection, in which ids of IQs are unique.
 
         Never raises, and never sends `cancel` for a failure of ours.
         """
         kind = stanza.attrs.get("type", "")
-        if stanza.name == f"{{{COMPONENT}}}presence":
-            return _presence(stanza) if kind == "probe" else None
-        if stanza.name != f"{{{COMPONENT}}}iq" or kind not in ("get", "set"):
+        if stanza.name != f"{{{COMPONENT}}}iq":
+            return _other(stanza, kind)
+        if kind not in ("get", "set"):
             return None
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                answer = await self._iq(stanza, kind)
+                answer = await self._iq(stanza, kind, stream)
         except store_unavailable(StreamUnavailable) as error:
             log.warning("a push waits at its XMPP server", extra={"reason": type(error).__name__})
             answer = stanzas.trouble(stanza)
@@ -196,15 +196,18 @@ class PushService:
         metrics.DOOR_REQUESTS.labels("xmpp", what).inc()
         return answer
 
-    async def _iq(self, iq: Node, kind: str) -> Node:
+    async def _iq(self, iq: Node, kind: str, stream: str) -> Node:
+        if iq.cut:
+            return stanzas.trouble(iq)  # what it asks is not known: it may be a push
         publish = stanzas.publish_of(iq) if kind == "set" else None
         if publish is not None:
-            return await self._publish(iq, publish)
+            return await self._publish(iq, publish, stream)
         command = iq.find(f"{{{COMMANDS}}}command")
         if command is not None and kind == "set":
             return await self._command(iq, command)
-        if iq.find(f"{{{DISCO_INFO}}}query") is not None:
-            return stanzas.result(iq, stanzas.disco_info())
+        info = iq.find(f"{{{DISCO_INFO}}}query")
+        if info is not None:
+            return stanzas.result(iq, stanzas.disco_info(info.attrs.get("node", "")))
         items = iq.find(f"{{{DISCO_ITEMS}}}query")
         if items is not None:
             return stanzas.result(
@@ -215,8 +218,9 @@ class PushService:
         return stanzas.error(iq, "cancel", "service-unavailable")
 
     def _allowed(self, iq: Node) -> bool:
-        domain = stanzas.domain_of(iq.attrs.get("from", ""))
-        return any(domain == one or domain.endswith("." + one) for one in self._server.domains)
+        domain = stanzas.domain_of(iq.attrs.get("from", "")).lower()
+        names = [one.lower() for one in self._server.domains]
+        return any(domain == one or domain.endswith("." + one) for one in names)
 
     # ------------------------------------------------------------ registration
 
@@ -270,15 +274,20 @@ class PushService:
 
     # ------------------------------------------------------------ pushes
 
-    async def _publish(self, iq: Node, publish: Publish) -> Node:
-        if not self._allowed(iq):
-            return stanzas.error(iq, "auth", "forbidden")
+    async def _publish(self, iq: Node, publish: Publish, stream: str) -> Node:
         if not publish.node:
             return stanzas.error(iq, "modify", "bad-request")
         fits = [
             hmac.compare_digest(publish.secret.encode(), one.encode())
             for one in self._secrets(publish.node)
         ]
+        if not self._allowed(iq):
+            if sum(fits) == 0:
+                return stanzas.error(iq, "auth", "forbidden")
+            # it was allowed when the phone registered: a list that an operator gave anew without
+            # it costs no subscription
+            log.warning("a push waits: its domain is not among the tenant's `--domain`")
+            return stanzas.trouble(iq)
         if sum(fits) == 0:
             return stanzas.error(iq, "modify", "not-acceptable")
         known = await asyncio.to_thread(self._nodes.get, self._server.app, publish.node)
@@ -291,7 +300,7 @@ class PushService:
         if not await self._may_go(publish, words):
             return stanzas.result(iq)
         try:
-            await self._feed.put([encoded(self._event(iq, publish, known))])
+            await self._feed.put([encoded(self._event(iq, publish, known, stream))])
         except StreamUnavailable:
             await asyncio.to_thread(self._pace.forget, publish.node, words)
             raise
@@ -314,20 +323,18 @@ class PushService:
         has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
         return has is not None and has[0] == "retired" and has[1] >= known.created_ms
 
-    def _event(self, iq: Node, publish: Publish, known: PushNode) -> dict[str, Any]:
+    def _event(self, iq: Node, publish: Publish, known: PushNode, stream: str) -> dict[str, Any]:
         command = stanzas.COMMAND_NODES[f"register-push-{known.vendor}"]
         account = DoorAccount(self._server.app, command, known.business_id, ())
         domain = stanzas.domain_of(iq.attrs.get("from", ""))
-        name = f"xmpp:{domain}:{iq.attrs.get('id', '')}:{publish.node}"
-        event_id = (
-            name
-            if len(name.encode()) <= 128
-            else "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
-        )
-        event_id = as_text(event_id)
+        # a server may count its ids from 1 again after a restart, and a stanza without one is
+        # never a repeat
+        stanza_id = iq.attrs.get("id") or secrets.token_hex(8)
+        message_id = _within(f"xmpp:{domain}:{stanza_id}:{publish.node}")
+        event_id = _within(f"{message_id}:{stream}")
         wakes = publish.loud or self._server.empty == "wake"
         data: dict[str, Any] = {
-            "message_id": event_id,
+            "message_id": message_id,
             "kind": "call" if publish.call else "message",
         }
         data |= _about(publish)
@@ -387,7 +394,17 @@ def _push(publish: Publish, wakes: bool) -> dict[str, Any]:
     return push
 
 
-def _presence(stanza: Node) -> Node:
-    ways = (("from", "to"), ("to", "from"))
-    attrs = {ours: stanza.attrs[theirs] for theirs, ours in ways if theirs in stanza.attrs}
-    return Node(f"{{{COMPONENT}}}presence", attrs)
+def _within(name: str) -> str:
+    """An id within the bound of an event's."""
+    if len(name.encode("utf-8", "replace")) > 128:
+        name = "xmpp:" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+    return as_text(name)
+
+
+def _other(stanza: Node, kind: str) -> Node | None:
+    """The answer to what is no IQ."""
+    if stanza.name == f"{{{COMPONENT}}}presence" and kind == "probe":
+        return stanzas.presence(stanza)
+    if stanza.name == f"{{{COMPONENT}}}message" and kind not in ("error", "headline"):
+        return stanzas.error(stanza, "cancel", "service-unavailable")
+    return None

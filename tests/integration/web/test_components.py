@@ -30,7 +30,7 @@ async def ended_s() -> float:
     """Seconds until all have left whose answers never come."""
     asked = asyncio.Semaphore(0)
 
-    async def never(_stanza: Node) -> Node | None:
+    async def never(_stanza: Node, _stream: str) -> Node | None:
         asked.release()
         await asyncio.Event().wait()
         return None

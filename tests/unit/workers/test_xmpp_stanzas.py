@@ -7,7 +7,16 @@ import pytest
 from common.model import Vendor
 from workers.gateway import stanzas
 from workers.gateway.stanzas import COMMANDS, FORMS, PUBSUB, PUSH, Publish, publish_of, room_of
-from workers.gateway.xml import DEPTH_MAX, STANZA_BYTES_MAX, Node, StanzaReader, XmlError
+from workers.gateway.xml import (
+    DEPTH_MAX,
+    ELEMENTS_MAX,
+    STANZA_CHARS_MAX,
+    TAG_BYTES_MAX,
+    TEXT_CHARS_MAX,
+    Node,
+    StanzaReader,
+    XmlError,
+)
 
 HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
@@ -55,10 +64,9 @@ def test_a_stream_is_the_same_in_pieces_of_any_size(piece: int) -> None:
         HEADER + b"<!-- hello -->",
         HEADER + b"<?php ?>",
         HEADER + b"<a></b>",
-        HEADER + b"<a>" * (DEPTH_MAX + 1),
-        HEADER + b"<a>" + b"x" * STANZA_BYTES_MAX,
+        HEADER + b"<a b='" + b"x" * TAG_BYTES_MAX,
     ],
-    ids=["entities", "comment", "instruction", "not well-formed", "too deep", "too large"],
+    ids=["entities", "comment", "instruction", "not well-formed", "a tag without an end"],
 )
 def test_what_xmpp_forbids_and_what_has_no_bound_ends_the_stream(sent: bytes) -> None:
     with pytest.raises(XmlError):
@@ -68,8 +76,78 @@ def test_what_xmpp_forbids_and_what_has_no_bound_ends_the_stream(sent: bytes) ->
 def test_many_stanzas_may_be_longer_together_than_one_may_be() -> None:
     reader = StanzaReader()
     reader.feed(HEADER)
-    one = b"<a>" + b"x" * (STANZA_BYTES_MAX // 2) + b"</a>"
+    one = b"<a>" + b"x" * (STANZA_CHARS_MAX // 2) + b"</a>"
     assert [len(reader.feed(one)) for _ in range(4)] == [1] * 4
+
+
+#: What any user may send to the component, and whether parts of it are left out.
+HUGE = {
+    "nested deep": ("<a>" * 50_000 + "</a>" * 50_000, True),
+    "many elements": ("<a/>" * (3 * ELEMENTS_MAX), True),
+    "much in attributes": (f"<a b='{'x' * 1000}'/>" * 1000, True),
+    "many long texts": (f"<a>{'x' * TEXT_CHARS_MAX}</a>" * 20, True),
+    "one long text": ("'" * 1_000_000, False),
+    "a long attribute": (f"<a b='{'x' * 1_000_000}'/>", True),
+}
+
+
+@pytest.mark.parametrize(("inner", "is_cut"), HUGE.values(), ids=HUGE)
+def test_a_stanza_over_the_bounds_is_cut_and_the_next_one_is_read(inner: str, is_cut: bool) -> None:
+    reader, stream = StanzaReader(), HEADER + (IQ % inner).encode() + (IQ % "<b/>").encode()
+    starts = range(0, len(stream), 65_536)
+    huge, after = (node for start in starts for node in reader.feed(stream[start : start + 65_536]))
+    assert (huge.attrs["id"], huge.cut) == ("p1", is_cut)
+    assert len(huge.text) + sum(map(kept, huge.children)) <= STANZA_CHARS_MAX
+    assert depth(huge) <= DEPTH_MAX
+    assert (after.cut, [child.name for child in after.children]) == (
+        False,
+        ["{jabber:component:accept}b"],
+    )
+
+
+def kept(node: Node) -> int:
+    own = len(node.text) + sum(len(key) + len(value) for key, value in node.attrs.items())
+    return own + sum(map(kept, node.children))
+
+
+def depth(node: Node) -> int:
+    return 1 + max(map(depth, node.children), default=0)
+
+
+def test_what_follows_a_long_text_is_kept() -> None:
+    push = published(field("last-message-body", "x" * 900_000), "", field("secret", "s3"))
+    assert push is not None
+    assert (push.secret, len(push.body), push.loud) == ("s3", TEXT_CHARS_MAX, True)
+
+
+#: A stanza's inner XML -> the names in it. ejabberd drops the declarations of a stanza's own tag.
+SPACES = {
+    "a prefix without its declaration": ("<q xmlns='urn:x' p:a='1'/>", ["{urn:x}q"]),
+    "an element of such a prefix": ("<p:q p:a='1'><r/></p:q>", ["p:q"]),
+    "a prefix of its own": (
+        "<p:q xmlns:p='urn:p'/><p:q xmlns:p='urn:2'/>",
+        ["{urn:p}q", "{urn:2}q"],
+    ),
+    "none": ("<q xmlns=''/>", ["q"]),
+    "the stream's": ("<stream:q/>", ["{http://etherx.jabber.org/streams}q"]),
+}
+
+
+@pytest.mark.parametrize(("inner", "names"), SPACES.values(), ids=SPACES)
+def test_namespaces_are_those_that_hold_there(inner: str, names: list[str]) -> None:
+    assert [child.name for child in read(IQ % inner).children] == names
+
+
+def test_an_attribute_with_a_prefix_is_not_the_plain_one() -> None:
+    node = read("<iq id='1' type='get' xmlns:p='urn:p' p:id='2' p:type='result' xml:lang='en'/>")
+    assert node.attrs == {"id": "1", "type": "get"}
+
+
+def test_a_body_of_several_lines_has_a_value_a_line() -> None:
+    lines = "<value>one</value><value>two</value><value/>"
+    push = published(f"<field var='last-message-body' type='text-multi'>{lines}</field>")
+    assert push is not None
+    assert push.body == "one\ntwo"
 
 
 def test_what_is_written_is_read_back() -> None:
@@ -144,6 +222,8 @@ def test_a_client_finds_push_and_the_commands_of_every_vendor() -> None:
     found = {child.attrs["node"] for child in commands.children}
     assert found == {"unregister-push", *(f"register-push-{vendor}" for vendor in Vendor)}
     assert stanzas.disco_items("push.example.org", "").children == []
+    assert stanzas.disco_info().attrs == {}
+    assert stanzas.disco_info(COMMANDS).attrs == {"node": COMMANDS}
 
 
 def test_a_command_hands_its_values_over_in_a_form() -> None:
