@@ -88,15 +88,19 @@ def store(
             f"rotate {app_id} {vendor} {business_id}"
         )
     new = read_account(vendor, app_id, business_id, given, old)
-    _check_aliases(runtime, new)
+    _check_aliases(runtime, new, old)
     version = runtime.credentials.add(new)
     runtime.catalog.changed()
     return version
 
 
-def _check_aliases(runtime: Runtime, new: StoredCredential) -> None:
-    """Checks that an alias means one account of a tenant: a door could not choose otherwise."""
-    mine = aliases_of(new.options)
+def _check_aliases(runtime: Runtime, new: StoredCredential, old: StoredCredential | None) -> None:
+    """Checks that a new alias means one account of a tenant: a door could not choose otherwise.
+
+    What the account was called before stays: its secrets can be replaced all the same.
+    """
+    known = aliases_of(old.options) if old is not None else ()
+    mine = [one for one in aliases_of(new.options) if one not in known]
     for row in runtime.credentials.listed(new.app):
         if (row["vendor"], row["business_id"]) == (new.vendor, new.business_id):
             continue

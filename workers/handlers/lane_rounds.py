@@ -121,7 +121,7 @@ class LaneRounds:
         (ready,) = alike.prepared([(lane, packed)], ports)
         if not reached(ready is not None):
             one.open_ = opened(taken, entries)
-            return self._left(one, self._numbers_of(packed, one.open_))
+            return self._left(one, packed.numbers)
         done = alike.tried(ready, ports, turn)
         if done is None:
             return self.send_generally(one, packed, entries, lost)
@@ -146,30 +146,18 @@ class LaneRounds:
         ports = self.ports(one.lane.vendor)
         return self._ended(one, alike.generally(packed, one.chosen, one.lane, ports, turn))
 
-    def _numbers_of(
-        self, packed: alike.AlikeRound, open_: Sequence[OpenEntry]
-    ) -> list[tuple[PendingPush, str]]:
-        """What the pushes of a round have taken; also where the answer to that was lost."""
-        if packed.numbers is not None:
-            works = [work for entry in open_ for work in entry.works]
-            numbers = [counted for _, counted in packed.numbers]
-            return list(zip(works, numbers, strict=True))
-        records = self._runtime.claims.taken([entry.entry.id for entry in open_])
-        return [
-            (work, record[work.place])
-            for entry, record in zip(open_, records, strict=True)
-            for work in entry.works
-            if work.place in record
-        ]
-
-    def _left(self, one: OpenRound, taken: Sequence[tuple[PendingPush, str]] = ()) -> Delivered:
+    def _left(self, one: OpenRound, numbers: Sequence[tuple[int, str]] | None = None) -> Delivered:
         """A round that is not sent now: its entries go back to their places.
 
-        taken: by push, the number (`Target.counted`) that is given back.
+        numbers: as AlikeRound has them; they are given back. None: of what is noted with an entry
+        an earlier sender may have sent something, as where our own answer was lost.
         """
         works = [work for entry in one.open_ for work in entry.works]
-        for work, counted in taken:
-            work.counted, work.leased = counted, True
+        if numbers is None:
+            self._recollect_all(one.open_)
+        else:
+            for work, (_, counted) in zip(works, numbers, strict=True):
+                work.counted, work.leased = counted, True
         one.chosen, done = works, Delivered(left=works)
         self.write_ending(self.ending(one, done))
         return done
@@ -382,9 +370,11 @@ class LaneRounds:
             if one.entry.deliveries > 1  # of which this round may not have come to a push
             or any(work.repeated and work.by_entry for work in one.works)
         ]
-        for one, record in zip(
-            again, self._runtime.claims.taken([one.entry.id for one in again]), strict=True
-        ):
+        self._recollect_all(again)
+
+    def _recollect_all(self, open_: Sequence[OpenEntry]) -> None:
+        records = self._runtime.claims.taken([one.entry.id for one in open_])
+        for one, record in zip(open_, records, strict=True):
             recollect([work for work in one.works if not work.leased], record)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.contracts import decode_batch
 from common.model import Decision, MessageClass, Urgency, Vendor
@@ -36,13 +37,13 @@ def count(world: World) -> int:
 
 
 @pytest.fixture
-def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threading.Event]:
+def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., threading.Event]:
     """The first sender dies, before it sends or before it writes what was answered; its entries are
     soon anybody's.
     """
     world.runtime.lane_queues.lease_ms = 300
 
-    def arm(when: str) -> threading.Event:
+    def arm(when: str, meets: type[BaseException] = SystemExit) -> threading.Event:
         died = threading.Event()
         place = {"sent": (RoundWriter, "write"), "asked": (sending, "exchanged")}[when]
         was: Any = getattr(*place)
@@ -51,7 +52,7 @@ def dies(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], threa
             if died.is_set():
                 return was(*args)
             died.set()
-            raise SystemExit
+            raise meets
 
         monkeypatch.setattr(*place, once)
         return died
@@ -87,11 +88,17 @@ def test_what_is_recalled_after_its_sender_died_is_uncertain_and_stays_counted(
     assert count(world) == 2
 
 
+@pytest.mark.parametrize("meets", [SystemExit, RedisConnectionError])
 def test_so_it_is_after_a_round_that_did_not_come_to_it(
-    world: World, dies: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    dies: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    meets: type[BaseException],
 ) -> None:
-    """As one that would overtake what the round before it left."""
-    died, works, left = dies("sent"), chats(2), threading.Event()
+    """As one that would overtake what the round before it left; the first one was a dead sender's,
+    or its answers were not written.
+    """
+    died, works, left = dies("sent", meets), chats(2), threading.Event()
     reached: Any = RunningRounds.reached
 
     def not_yet(*args: Any, **more: Any) -> bool:

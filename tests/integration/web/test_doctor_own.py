@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from common.clock import now_ms
+from common.storage import ledger_reads
 from simulators.simulator import ensure_ca, issue
 from tests.conftest import own_database
 from tests.integration.web.conftest import APP
@@ -19,6 +20,7 @@ from tests.integration.web.test_doctor_faults import living, only  # noqa: F401
 from tests.records import accepted_row, event_record
 from tests.tables import table
 from workers.reports.findings import database_error, redis_error
+from workers.reports.silent import silent_findings
 
 REDIS = table("""
     certificate verify failed: certificate has expired (_ssl.c:1006) | expired | clock
@@ -294,3 +296,18 @@ def test_tables_in_a_schema_that_this_user_does_not_see(cli, living, monkeypatch
         told = problems(cli("doctor", "--json"))
         assert "the tables are in the schema public" in told["tables"][0]
         assert told["tables"][1].endswith("SET search_path = public")
+
+
+def test_too_many_pushes_to_count_are_no_fault_of_the_fleet(
+    living,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.setattr(ledger_reads, "COUNT_MS_MAX", 100)
+    living.strategies.add(APP, "wake", {"push_type": "silent"})
+    try:
+        with living.engine.begin() as connection:
+            connection.exec_driver_sql("LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
+            (found,) = silent_findings(living)
+    finally:
+        living.strategies.remove(APP, "wake")
+    assert (found.problem, found.ok) == ("silent_preset", True)

@@ -160,6 +160,24 @@ def test_an_option_that_the_vendor_never_reads_is_refused(
     assert cli("credential", "rotate", "a", "meizu", "b", *options).code == 2
 
 
+def test_an_account_that_shares_a_name_since_an_earlier_release_gets_new_secrets(
+    cli, runtime, tmp_path: Path
+):
+    assert cli("app", "add", "a").code == 0
+    secret = tmp_path / "secret"
+    secret.write_text("simulated-secret-1")
+    own = ("--app-id", "110001", "--app-secret-file", str(secret))
+    for name, alias in (("one", "org.x.*"), ("two", "org.y.*")):
+        given = ("meizu", "--app", "a", "--business-id", name, *own, "--alias", alias)
+        assert cli("credential", "add", *given).code == 0
+    with runtime.engine.begin() as connection:
+        statement = "UPDATE credentials SET options = jsonb_set(options, '{alias}', '\"*.ios\"')"
+        connection.exec_driver_sql(statement + " WHERE app = 'a' AND business_id = 'two'")
+    assert cli("credential", "rotate", "a", "meizu", "two", *own).code == 0
+    said = cli("credential", "rotate", "a", "meizu", "two", *own, "--alias", "*.org")
+    assert (said.code, "'org.x.*' already" in said.err) == (2, True)
+
+
 def test_a_person_of_whom_a_message_has_nothing_is_not_there(cli, fleet, tenant):
     for each in (registered("bob", "phone", "meizu", "token-1"), message("m-1", ["bob"])):
         fleet.runtime.core.xadd(fleet.runtime.settings.event_streams[0], {"e": json.dumps(each)})
