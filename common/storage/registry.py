@@ -231,6 +231,7 @@ def replace(
 _MINE = (
     ' WHERE app = :app AND "user" = :user AND device_id = :device_id AND token = :token AND '
     "state = 'active' AND registered_ms <= :sent"
+    " AND device_id <> ''"  # a mere token (direct_tokens.py) is its sender's word
 )
 _HELD = text(
     f"SELECT vendor, business_id, voip_token, registered_ms FROM devices{_MINE} FOR UPDATE"

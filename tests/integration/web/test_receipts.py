@@ -24,7 +24,7 @@ from common.storage.redis import SOCKET_TIMEOUT_S
 from common.storage.streams import Entry
 from common.tokens import token_user
 from simulators.huawei import callback_headers
-from tests.integration.web.conftest import APP, call, message, registered
+from tests.integration.web.conftest import APP, call, event, message, registered
 from tests.records import row_record
 from tests.waiting import eventually
 from workers import serving
@@ -346,6 +346,40 @@ def test_a_token_that_moved_is_replaced(runtime, fleet, receipts):
     assert call(where, urllib.parse.urlencode({"data": json.dumps(told)}).encode()).status == 200
     eventually(lambda: runtime.devices.listed(APP, "bob")[0]["token"] == "live-new")
     assert state_of(runtime) == "active"
+
+
+def test_a_mere_token_moves_nowhere_and_dies_by_its_own_name(runtime, fleet, receipts):
+    """A door goes on naming the token that it has: were the registry's another, the door would
+    never hear that its own is dead.
+    """
+    token = f"live-{secrets.token_hex(4)}"
+    target = {"vendor": "xiaomi", "business_id": "xiaomi-1", "token": token, "platform": "android"}
+    push = {"display": {"title": "Ann", "body": "hello"}}
+    data = {"target": target, "message_id": "m1", "kind": "message", "push": push}
+    publish(runtime, event("push.direct", data))
+
+    def decided():
+        fleet.step()
+        told = message_trace(runtime, "m1", APP, None, None)
+        return told and told["recipients"] and told["recipients"][0]["decision"] and told
+
+    (row,) = eventually(decided)["recipients"]
+    assert row["decision"] == "accepted"
+
+    def tell(**more):
+        told = {"77": {"param": row["push_id"], "type": 16, "targets": token, **more}}
+        body = urllib.parse.urlencode({"data": json.dumps(told)}).encode()
+        assert call(url(runtime, Vendor.XIAOMI), body).status == 200
+
+    def known():
+        (device,) = runtime.devices.listed(APP, row["user"])
+        return device["token"], device["state"]
+
+    tell(replaceTarget={token: "live-new"})
+    assert told_of(runtime, fleet, row["user"]) == ["invalid"]
+    assert known() == (token, "active")
+    tell()
+    eventually(lambda: known() == (token, "retired"))
 
 
 def test_a_device_that_has_had_enough_today_gets_no_more(runtime, fleet, receipts):
