@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,6 +21,8 @@ _WRITE = text(
     "CAST(:value AS jsonb), :now)"
     ' ON CONFLICT (app, "user", field) DO UPDATE SET value = excluded.value, ts_ms = excluded.ts_ms'
 )
+#: Until the end of the transaction.
+_LOCK = text("SELECT pg_advisory_xact_lock(:number)")
 _DROP = text('DELETE FROM settings WHERE app = :app AND "user" = :user AND field = :field')
 
 
@@ -54,11 +57,10 @@ class PushNodes:
         are taken back.
         """
         token_field = hashlib.sha256(f"{new.vendor}:{new.token}".encode()).hexdigest()
+        names = (f"xmpp-owner:{new.owner}", new.device_id), ("xmpp-token", token_field)
         with self._engine.begin() as connection:
-            for user, key in (
-                (f"xmpp-owner:{new.owner}", new.device_id),
-                ("xmpp-token", token_field),
-            ):
+            _one_at_a_time(connection, app, names)
+            for user, key in names:
                 old = connection.execute(_READ, {"app": app, "user": user, "field": key}).scalar()
                 if isinstance(old, str):
                     known = _node(connection, app, old)
@@ -89,6 +91,19 @@ class PushNodes:
                     _DROP, {"app": app, "user": f"xmpp-owner:{owner}", "field": name}
                 )
         return len(mine)
+
+
+def _one_at_a_time(connection: Connection, app: str, names: Iterable[tuple[str, str]]) -> None:
+    """Registrations of one device or token wait for each other: each sees the nodes before it.
+
+    In the order of the locks' numbers, so that no two wait for each other.
+    """
+    numbers = {
+        int.from_bytes(hashlib.sha256("\0".join((app, *name)).encode()).digest()[:8], signed=True)
+        for name in names
+    }
+    for number in sorted(numbers):
+        connection.execute(_LOCK, {"number": number})
 
 
 def _node(connection: Connection, app: str, node: str) -> PushNode | None:

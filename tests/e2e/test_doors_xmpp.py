@@ -335,6 +335,21 @@ def test_a_token_moves_to_its_newest_owner_and_a_device_keeps_its_node(
     assert kind_of(server.publish(mine)) == ("cancel", "item-not-found")
 
 
+def test_registrations_of_a_moment_leave_a_token_one_node(server: ComponentServer) -> None:
+    """A client that asks again before it was answered, or an account on two connections."""
+    token = device_token("apns")
+    fields = f"<field var='token'><value>{token}</value></field>"
+    command = (
+        f"<command xmlns='{COMMANDS}' node='register-push-apns'><x xmlns='{FORMS}' "
+        f"type='submit'>{fields}</x></command>"
+    )
+    answers = server.ask_all([command] * 12, "bob@example.org/phone")
+    forms = [answer.find(f"{{{COMMANDS}}}command", f"{{{FORMS}}}x") for answer in answers]
+    told = {node["node"]: node for node in map(fields_of, forms)}
+    pushes = [kind_of(server.publish(one, summary("x"))) for one in told.values()]
+    assert pushes.count(("result", "")) == 1
+
+
 def test_strangers_and_other_questions(server: ComponentServer) -> None:
     assert kind_of(
         server.command("register-push-apns", sender="eve@evil.example/x", token="aa", device_id="d")
