@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 _READ = text('SELECT value FROM settings WHERE app = :app AND "user" = :user AND field = :field')
-_OWNED = text('SELECT field, value FROM settings WHERE app = :app AND "user" = :user')
 _WRITE = text(
     'INSERT INTO settings (app, "user", field, value, ts_ms) VALUES (:app, :user, :field, '
     "CAST(:value AS jsonb), :now)"
@@ -77,20 +76,16 @@ class PushNodes:
             _write(connection, app, "xmpp-token", token_field, new.node, new.created_ms)
         return new.node
 
-    def unregister(self, app: str, owner: str, device_id: str, now_ms: int) -> int:
-        """device_id "": all of the owner's. How many were taken back."""
+    def unregister(self, app: str, owner: str, device_id: str, now_ms: int) -> bool:
+        """True where this device of the owner's had a node, which is taken back."""
+        mine = {"app": app, "user": f"xmpp-owner:{owner}", "field": device_id}
         with self._engine.begin() as connection:
-            rows = [
-                (row[0], row[1])
-                for row in connection.execute(_OWNED, {"app": app, "user": f"xmpp-owner:{owner}"})
-            ]
-            mine = [(name, node) for name, node in rows if device_id in ("", name)]
-            for name, node in mine:
-                _take_back(connection, app, str(node), now_ms)
-                connection.execute(
-                    _DROP, {"app": app, "user": f"xmpp-owner:{owner}", "field": name}
-                )
-        return len(mine)
+            node = connection.execute(_READ, mine).scalar()
+            if not isinstance(node, str):
+                return False
+            _take_back(connection, app, node, now_ms)
+            connection.execute(_DROP, mine)
+        return True
 
 
 def _one_at_a_time(connection: Connection, app: str, names: Iterable[tuple[str, str]]) -> None:

@@ -335,6 +335,23 @@ def test_a_token_moves_to_its_newest_owner_and_a_device_keeps_its_node(
     assert kind_of(server.publish(mine)) == ("cancel", "item-not-found")
 
 
+def test_a_phone_that_names_no_device_takes_back_its_own_registration_only(
+    server: ComponentServer,
+) -> None:
+    carol = "carol@example.org/x"
+    token, nameless = device_token("apns"), device_token("apns")
+    tablet = server.command("register-push-apns", carol, token=token, device_id="tablet")
+    phone = server.command("register-push-apns", carol, token=nameless)
+    assert kind_of(server.command("unregister-push", carol)) == ("result", "")
+    told = [
+        fields_of(one.find(f"{{{COMMANDS}}}command", f"{{{FORMS}}}x")) for one in (tablet, phone)
+    ]
+    assert [kind_of(server.publish(one, summary("x"))) for one in told] == [
+        ("result", ""),
+        ("cancel", "item-not-found"),
+    ]
+
+
 def test_registrations_of_a_moment_leave_a_token_one_node(server: ComponentServer) -> None:
     """A client that asks again before it was answered, or an account on two connections."""
     token = device_token("apns")

@@ -255,7 +255,7 @@ class PushService:
             return stanzas.error(iq, "auth", "forbidden")
         owner = stanzas.bare(iq.attrs.get("from", ""))
         given = stanzas.fields_of(command.find(f"{{{stanzas.FORMS}}}x"))
-        device = as_name(given.get("device-id") or given.get("android-id"))
+        device = as_name(given.get("device-id") or given.get("android-id")) or "default"
         if name == "unregister-push":
             await asyncio.to_thread(
                 self._nodes.unregister, self._server.app, owner, device, now_ms()
@@ -278,7 +278,7 @@ class PushService:
         new = PushNode(
             node=secrets.token_urlsafe(12),
             owner=owner,
-            device_id=device or "default",
+            device_id=device,
             vendor=vendor,
             business_id=found.account.business_id,
             token=token,
