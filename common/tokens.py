@@ -14,6 +14,17 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 #: (the path is the token's bytes in hex). The tokens of all others are opaque: Huawei's, Honor's,
 #: FCM's and Xiaomi's are base64, where the case carries a meaning.
 _HEXADECIMAL: Final = frozenset({"apns"})
+#: The reason of a retirement by an operator.
+BY_OPERATOR: Final = "by an operator"
+#: The same, with the console's word of earlier versions.
+OPERATORS_REASONS: Final = (BY_OPERATOR, "operator")
+
+
+def declared_dead(state: str, reason: str) -> bool:
+    """True for a token that its vendor gave up: only of such a one its sender is told that it is
+    gone, for the sender then forgets it. An operator's retirement can be taken back.
+    """
+    return state == "retired" and reason not in OPERATORS_REASONS
 
 
 def canonical(vendor: str, token: str) -> str:

@@ -21,6 +21,7 @@ from common.storage.people import PeopleCache
 from common.storage.registry import ACTIVE
 from common.storage.tables import devices
 from common.storage.text_arrays import text_array
+from common.tokens import OPERATORS_REASONS
 
 #: States of a device whose user is still the one who registered it.
 STANDING = (ACTIVE, "retired", "silenced")
@@ -79,8 +80,6 @@ _TOKENS = text(
     'USING ("user", device_id)'
     " WHERE d.app = :app AND d.state = 'active'"
 )
-#: The reason of a retirement by an operator.
-BY_OPERATOR = "by an operator"
 
 
 class Devices:
@@ -209,7 +208,7 @@ class Devices:
         named = (
             devices.c.state == "retired",
             devices.c.state_ms >= since_ms,
-            devices.c.reason != BY_OPERATOR,
+            devices.c.reason.not_in(OPERATORS_REASONS),
         )
         statement = (
             update(devices).where(*where, *named).values(state=ACTIVE, reason="", state_ms=now_ms())

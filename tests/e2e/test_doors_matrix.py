@@ -228,6 +228,20 @@ def test_a_dead_token_is_rejected_at_once_and_ever_after_until_set_anew(
     assert wait_for(lambda: post(door, notification(house, token)), "and ever after") == [token]
 
 
+def test_a_token_that_an_operator_retired_is_not_rejected(house: House, door: httpx.Client) -> None:
+    """Its homeserver would forget it for good, and a retirement can be taken back."""
+    token = device_token("apns")
+    first = notification(house, token)
+    assert post(door, first) == []
+    user = told(house, first)["user"]
+    assert house.command("device", "retire", house.app, user, "")[0] == 0
+    second = notification(house, token)
+    assert post(door, second) == []
+    row = told(house, second)
+    assert (row["decision"], row["attempts"]) == ("token_dead", [])
+    assert post(door, first) == [], "asked again"
+
+
 def test_a_malformed_token_is_rejected_and_an_unknown_app_id_is_not(
     house: House, door: httpx.Client
 ) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from common import metrics
 from common.model import Vendor
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
+from common.tokens import token_user
 from tests.e2e.conftest import Core, digits, wait_for
 from tests.e2e.tenant import TOOK_EFFECT_S, device_token
 from tests.e2e.town import Town
@@ -298,6 +299,18 @@ def test_cancel_is_for_what_is_dead_and_for_nothing_else(
     )
     server.command("unregister-push", device_id="one")
     assert kind_of(server.publish(told)) == ("cancel", "item-not-found")
+
+
+def test_a_token_that_an_operator_retired_stays_subscribed(
+    town: Town, server: ComponentServer
+) -> None:
+    token = device_token("apns")
+    told = server.register(token)
+    server.publish(told, summary("first"))
+    pushed(town, token)
+    user = token_user("apns", "apns-x", token)
+    assert town.command("device", "retire", town.app, user, "")[0] == 0
+    assert kind_of(server.publish(told, summary("second"))) == ("result", "")
 
 
 def test_a_node_that_this_database_does_not_know_waits(town: Town, server: ComponentServer) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from common.model import Vendor
+from common.tokens import BY_OPERATOR
 from workers.cli.errors import CliError
 from workers.console.look import Ports
 from workers.lane_report import console_rows
@@ -33,7 +34,7 @@ def console_ports(runtime: Runtime) -> Ports:
         lanes=lambda lang: console_rows(runtime, lang),
         person=lambda app, user: person(runtime, app, user),
         set_device=lambda app, user, device, state: runtime.devices.set_state(
-            app, user, device, state, "operator"
+            app, user, device, state, BY_OPERATOR
         ),
         current=lambda rows: list(current(runtime, rows)),
         examine=lambda: [

@@ -8,7 +8,7 @@ import click
 
 from common.clock import now_ms
 from common.storage.audit import person_mark
-from common.storage.devices import BY_OPERATOR
+from common.tokens import BY_OPERATOR
 from workers.cli.arguments import check_tenant
 from workers.cli.errors import CliError
 from workers.cli.opening import noted, opened

@@ -18,7 +18,7 @@ from common.clock import now_ms
 from common.storage.node_pace import NodePace, NodeTurn
 from common.storage.unavailable import store_unavailable
 from common.storage.vault import Vault
-from common.tokens import token_user
+from common.tokens import declared_dead, token_user
 from workers.gateway import stanzas
 from workers.gateway.aliases import DoorAccount, Found, named, only
 from workers.gateway.component import ComponentAddress, ComponentSession
@@ -346,7 +346,7 @@ class PushService:
         """
         user = token_user(known.vendor, known.business_id, known.token)
         has = self._tokens.states([(self._server.app, user)]).get((self._server.app, user))
-        return has is not None and has[0] == "retired" and has[1] >= known.created_ms
+        return has is not None and declared_dead(has[0], has[3]) and has[1] >= known.created_ms
 
     def _event(self, iq: Node, publish: Publish, known: PushNode, stream: str) -> dict[str, Any]:
         command = stanzas.COMMAND_NODES[f"register-push-{known.vendor}"]

@@ -24,7 +24,7 @@ from common.contracts import (
     Sender,
 )
 from common.model import BadgeMode, Decision, Kind, MessageClass, PushType, Vendor
-from common.tokens import token_user
+from common.tokens import declared_dead, token_user
 from workers.intake.events import Addressee, Direct, Event
 from workers.intake.wishes import prefixed
 
@@ -53,13 +53,14 @@ class KnownTargets:
 
 @dataclass(frozen=True, slots=True)
 class DirectRow:
-    """A token that gets nothing, with the decision."""
+    """A token that gets nothing, with the decision. is_dead: its vendor gave it up."""
 
     message: Message
     user: str
     device: Device
     decision: Decision
     note: str
+    is_dead: bool = False
 
 
 @dataclass(slots=True)
@@ -154,7 +155,11 @@ def address(
         if has.state in ("retired", "silenced"):
             decision = Decision.TOKEN_DEAD if has.state == "retired" else Decision.SILENCED
             note = f"{has.state} before: {has.reason}" if has.reason else f"{has.state} before"
-            found.rows.append(DirectRow(message, user, device, decision, note))
+            found.rows.append(
+                DirectRow(
+                    message, user, device, decision, note, declared_dead(has.state, has.reason)
+                )
+            )
         else:
             found.offline.append(
                 OfflineRecipients(
@@ -165,7 +170,12 @@ def address(
 
 
 def reply_of(
-    message: Message, whom: Addressee | Device, decision: Decision, note: str
+    message: Message,
+    whom: Addressee | Device,
+    decision: Decision,
+    note: str = "",
+    *,
+    retired: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """(key, reply) of a push that intake decided."""
     reply: dict[str, Any] = {
@@ -176,7 +186,7 @@ def reply_of(
         "business_id": whom.business_id,
         "decision": decision,
         "note": note,
-        "retired": decision == Decision.TOKEN_DEAD,
+        "retired": retired,
     }
     return message.reply_key or "", reply
 

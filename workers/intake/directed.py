@@ -14,6 +14,7 @@ from common.ledger_records import RowRecord
 from common.model import Decision, Kind
 from common.storage.marks import EventMarks
 from common.storage.replies import Replies
+from common.tokens import declared_dead
 from common.whole_seconds import latest_ms
 from workers.intake import direct, messages
 from workers.intake.direct import DirectRow
@@ -70,7 +71,7 @@ class TokenPushes:
             else:
                 metrics.DECISIONS.labels("none", taken.decision, "none").inc()
                 target = event.data.target
-                found.decisions.append(direct.reply_of(taken.message, target, taken.decision, ""))
+                found.decisions.append(direct.reply_of(taken.message, target, taken.decision))
         known = self._tokens.seen([_token(event, message) for event, message in todo])
         addressed = direct.address(
             todo, {who: direct.KnownTargets(*has) for who, has in known.items()}
@@ -79,7 +80,11 @@ class TokenPushes:
         for row in addressed.rows:
             found.rows.append(_ledger_row(row, now))
             metrics.DECISIONS.labels(row.device.vendor, row.decision, "none").inc()
-            found.decisions.append(direct.reply_of(row.message, row.device, row.decision, row.note))
+            found.decisions.append(
+                direct.reply_of(
+                    row.message, row.device, row.decision, row.note, retired=row.is_dead
+                )
+            )
         found.decisions = [(key, reply) for key, reply in found.decisions if key]
         found.waits = _waits(todo, addressed.offline, now)
         cleared = [
@@ -115,7 +120,7 @@ class TokenPushes:
             decisions.append(
                 (
                     event.data.reply.key,
-                    {**reply, "retired": has is not None and has[0] == "retired"},
+                    {**reply, "retired": has is not None and declared_dead(has[0], has[3])},
                 )
             )
         return decisions

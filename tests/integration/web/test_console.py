@@ -20,6 +20,7 @@ from common.model import Decision, Urgency, Vendor
 from common.storage import users
 from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
+from common.tokens import BY_OPERATOR
 from tests.integration.web.conftest import APP, PATIENCE_S, call, live, message, registered
 from tests.integration.web.test_receipts import listens
 from tests.tables import spaced
@@ -619,7 +620,9 @@ def test_a_person_has_a_page(runtime, busy, fleet, people):
         form for form in browser.forms(f"/people?app={APP}&user=bob") if form[0] == "/people/device"
     ]
     assert "The device was changed" in browser.go(action, {**fields, "do": "retire"}).text
-    assert runtime.devices.listed(APP, "bob")[0]["state"] == "retired"
+    found = runtime.devices.listed(APP, "bob")[0]
+    # by this reason it stays so where all that a lane's vendor retired are restored
+    assert (found["state"], found["reason"]) == ("retired", BY_OPERATOR)
     browser.go(action, {**fields, "do": "restore"})
     assert runtime.devices.listed(APP, "bob")[0]["state"] == "active"
     assert "No device is registered" in browser.go(f"/people?app={APP}&user=nobody-here").text
