@@ -1,7 +1,8 @@
 """Registrations at the XMPP door (SQL, in settings; until unregistered), by node and owner.
 
-Their names in the settings table are their own: field `registration` of `xmpp-node:<node>`, and one
-field per device of `xmpp-owner:<bare JID>`. No event of the core can name these fields.
+Their names in the settings table are their own: fields `registration` and `secret` of
+`xmpp-node:<node>`, and one field per device of `xmpp-owner:<bare JID>`. No event of the core can
+name these fields.
 """
 
 from __future__ import annotations
@@ -75,6 +76,17 @@ class PushNodes:
             )
             _write(connection, app, "xmpp-token", token_field, new.node, new.created_ms)
         return new.node
+
+    def told(self, app: str, node: str, digest: str, now_ms: int) -> None:
+        """Keeps the digest of the node's secret that its phone is told now."""
+        with self._engine.begin() as connection:
+            _write(connection, app, f"xmpp-node:{node}", "secret", digest, now_ms)
+
+    def digest(self, app: str, node: str) -> str:
+        """Of the secret that was told last; "" where an earlier version told it."""
+        mine = {"app": app, "user": f"xmpp-node:{node}", "field": "secret"}
+        with self._engine.connect() as connection:
+            return str(connection.execute(_READ, mine).scalar() or "")
 
     def unregister(self, app: str, owner: str, device_id: str, now_ms: int) -> bool:
         """True where this device of the owner's had a node, which is taken back."""

@@ -15,17 +15,21 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import text
 
 from common import metrics
 from common.model import Vendor
 from common.storage.node_pace import NODE_BURST, NODE_EACH_MS
+from common.storage.vault import Vault
 from common.tokens import token_user
 from tests.e2e.conftest import Core, digits, wait_for
 from tests.e2e.tenant import TOOK_EFFECT_S, device_token
 from tests.e2e.town import Town
 from workers.gateway import xmpp
-from workers.gateway.stanzas import COMMANDS, FORMS, fields_of
+from workers.gateway.component import ComponentAddress
+from workers.gateway.feed import StreamFeed
+from workers.gateway.stanzas import COMMANDS, COMPONENT, FORMS, fields_of
 from workers.gateway.xml import TAG_BYTES_MAX, Node, StanzaReader, XmlError
 from workers.gateway.xmpp import serve
 from workers.runtime import Runtime
@@ -313,6 +317,33 @@ def test_a_token_that_an_operator_retired_stays_subscribed(
     assert kind_of(server.publish(told, summary("second"))) == ("result", "")
 
 
+def test_a_secret_that_was_told_under_a_key_that_is_gone_fits(
+    town: Town, server: ComponentServer
+) -> None:
+    told, runtime = server.register(device_token("apns")), town.core.runtime
+    names = ("engine", "redis", "keys", "core", "settings", "catalog")
+    parts = {name: getattr(runtime, name) for name in names}
+    stores = cast(Any, SimpleNamespace(vault=Vault([Fernet.generate_key().decode()]), **parts))
+    address = ComponentAddress("127.0.0.1", 1, "push.example.org", "")
+    where = xmpp.XmppServer(town.app, address, 1, "silent", ("example.org",))
+    feed = StreamFeed(runtime.core, runtime.settings.event_streams[0])
+    service = xmpp.PushService(stores, feed, cast(Any, None), where)
+
+    def answered(secret: str) -> tuple[str, str]:
+        inner = PUBLISH.format(node=told["node"], secret=secret, inner=summary(secret))
+        iq = f"<iq xmlns='{COMPONENT}' type='set' id='1' from='example.org'>{inner}</iq>"
+        (node,) = StanzaReader().feed(b"<s>" + iq.encode())
+        answer = asyncio.run(service.answer(node, "s"))
+        assert answer is not None
+        return kind_of(answer)
+
+    try:
+        assert answered("0" * 32) == ("modify", "not-acceptable")
+        assert answered(told["secret"]) == ("result", "")
+    finally:
+        feed.close()
+
+
 def test_a_node_that_this_database_does_not_know_waits(town: Town, server: ComponentServer) -> None:
     told = server.register(device_token("apns"))
     with town.core.runtime.engine.begin() as connection:
@@ -453,7 +484,8 @@ def test_a_message_is_told_that_nobody_reads_it(server: ComponentServer) -> None
         )
     answers = list[Node]()
     while not answers:
-        answers += reader.feed(connection.recv(65_536))
+        came = reader.feed(connection.recv(65_536))
+        answers += [one for one in came if one.name == f"{{{COMPONENT}}}message"]
     assert [(one.attrs["id"], kind_of(one)) for one in answers] == [
         ("chat", ("cancel", "service-unavailable"))
     ]
