@@ -3,6 +3,7 @@ or doubled on the way.
 """
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -42,8 +43,9 @@ class Core:
         self.runtime = runtime
         self.stream = runtime.settings.event_streams[0]
 
-    def loop(self) -> IntakeLoop:
+    def loop(self, calls_wait_s: float = 0.0) -> IntakeLoop:
         made = IntakeLoop([self.stream], doors_of(self.runtime))
+        made.calls_wait_s = calls_wait_s
         made.once(block_ms=1)
         return made
 
@@ -328,6 +330,21 @@ def test_without_a_call_nothing_is_looked_through(core: Core) -> None:
     core.put(*chats(3 * READ_COUNT), leaves("bob"), *chats(3 * READ_COUNT, 5_000))
     loop.once(block_ms=1)
     assert set(loop._overtaking._to_calls.values()) == {"0-0"}
+
+
+def test_behind_a_short_burst_of_chats_nobody_looks_for_a_call(core: Core) -> None:
+    loop = core.loop(calls_wait_s=60.0)
+    core.put(*chats(5 * READ_COUNT), call("late"))
+    loop.once(block_ms=1)
+    loop.once(block_ms=1)
+    assert "late" not in core.stored()
+    assert set(loop._overtaking._newest.values()) == {"0-0"}
+    loop.calls_wait_s = 0.0
+    loop.once(block_ms=1)
+    assert "late" in core.stored()
+    assert core.stored().index("late") == 3 * READ_COUNT
+    core.read_all(loop)
+    assert loop._full_from == math.inf
 
 
 def test_what_another_reader_has_taken_before_its_turn_is_left_to_it(core: Core) -> None:

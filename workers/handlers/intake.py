@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -553,6 +554,9 @@ class IntakeLoop:
     #: Turns left to what comes next beyond FLOW_TURNS, and for how long at most.
     more_turns = 0.0
     rest_s_max = FLOW_REST_S_MAX
+    #: Seconds that reads have been full before it is asked whether calls lie behind what can't
+    #: wait either: the look costs a tenth of what a chat costs here, and a short burst is over.
+    calls_wait_s = 0.2
 
     def __init__(
         self,
@@ -587,6 +591,7 @@ class IntakeLoop:
         self._count_replicas = ports.replicas
         self._replicas, self._counted_at = 1, float("-inf")
         self._ended_at = float("-inf")
+        self._full_from = math.inf  # since when each read was full of what can't wait
 
     @property
     def progress_at(self) -> float:
@@ -628,10 +633,14 @@ class IntakeLoop:
         """After a full read it looks for entries that are more urgent than what it brought; the
         number with those.
         """
-        count = next(iter(self._counts.values()))
-        if done >= count:
-            can_wait = self._handler.can_wait > CAN_WAIT_SHARE
-            done += self._overtaking.turn() if can_wait else self._overtaking.call_turn()
+        if done < next(iter(self._counts.values())):
+            self._full_from = math.inf
+        elif self._handler.can_wait > CAN_WAIT_SHARE:
+            done += self._overtaking.turn()
+        else:
+            self._full_from = min(self._full_from, began)
+            if time.monotonic() - self._full_from > self.calls_wait_s:
+                done += self._overtaking.call_turn()
         self._bound()
         self._leave_turns(done, began)
         return done
