@@ -175,12 +175,12 @@ def test_what_is_there_no_more_is_shown_no_more():
 
 
 def test_counters_that_ring_at_an_increase_begin_at_zero():
-    metrics.begin(vendors=["honor"], dialects=["zego"])
+    metrics.begin(vendors=["nobody-yet"], dialects=["no-one-yet"])
     text = generate_latest(REGISTRY).decode()
     for series in (
-        'unknown_codes_total{vendor="honor"}',
-        'tokens_retired_total{vendor="honor"}',
-        'unknown_fields_total{dialect="zego"}',
+        'unknown_codes_total{vendor="nobody-yet"}',
+        'tokens_retired_total{vendor="nobody-yet"}',
+        'unknown_fields_total{dialect="no-one-yet"}',
     ):
         assert f"pushfleet_{series} 0.0" in text
 
