@@ -222,21 +222,6 @@ def test_chats_alone_keep_their_order(core: Core) -> None:
     assert core.stored() == [one["id"] for one in chats[:READ_COUNT]]
 
 
-def test_the_first_read_of_a_burst_is_small(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pushes leave while the rest is read."""
-    monkeypatch.setattr(intake, "FIRST_EVENTS", READ_COUNT // 4)
-    loop = core.loop()
-    for expected in (READ_COUNT // 4, READ_COUNT // 4 + READ_COUNT):
-        core.put(*(message(f"of {expected}, {number}") for number in range(READ_COUNT)))
-        loop.once(block_ms=1)
-        assert len(core.stored()) == expected
-    core.read_all(loop)
-    core.put(*(message(f"later {number}") for number in range(READ_COUNT)))
-    before = len(core.stored())
-    loop.once(block_ms=1)
-    assert len(core.stored()) - before == READ_COUNT // 4
-
-
 # ---------------------------------------------------------------- behind chats
 
 

@@ -55,8 +55,6 @@ log = logging.getLogger(__name__)
 #: waiting.
 READ_COUNT = 2_000
 READ_EVENTS = 2_000
-#: ... of the first read of a burst: its pushes leave while the rest is read.
-FIRST_EVENTS = 400
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
@@ -635,8 +633,7 @@ class IntakeLoop:
         """After a full read it looks for entries that are more urgent than what it brought; the
         number with those.
         """
-        full = done >= next(iter(self._counts.values()))
-        if not full:
+        if done < next(iter(self._counts.values())):
             self._full_from = math.inf
         elif self._handler.can_wait > CAN_WAIT_SHARE:
             done += self._overtaking.turn()
@@ -644,7 +641,7 @@ class IntakeLoop:
             self._full_from = min(self._full_from, began)
             if time.monotonic() - self._full_from > self.calls_wait_s:
                 done += self._overtaking.call_turn()
-        self._bound(full=full)
+        self._bound()
         self._leave_turns(done, began)
         return done
 
@@ -667,15 +664,10 @@ class IntakeLoop:
             self._nap(rest_s)
         self._ended_at = time.monotonic()
 
-    def _bound(self, *, full: bool = True) -> None:
-        """Sizes the next read for about READ_EVENTS events, at the last read's events per entry.
-
-        Behind a read that was not full, for fewer: a burst's first pushes leave while the rest is
-        read.
-        """
-        events = READ_EVENTS if full else FIRST_EVENTS
+    def _bound(self) -> None:
+        """Sizes the next read for about READ_EVENTS events, at the last read's events per entry."""
         self._counts |= dict.fromkeys(
-            self._streams, self.reads * entries_of(events, self._handler.per_entry)
+            self._streams, self.reads * entries_of(READ_EVENTS, self._handler.per_entry)
         )
 
 
