@@ -18,7 +18,7 @@ from redis.sentinel import Sentinel as SentinelClient
 
 from common.config import SettingError
 from common.redis_urls import is_cluster, sentinel_of
-from common.storage.cluster import ClusterCore, as_redis, slot_client
+from common.storage.cluster import ClusterCore, SlotRetry, as_redis, slot_client
 from common.storage.pool import LeanPool
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> r
     """A client with its own pool, bytes in and out, after a first answer.
 
     Commands are repeated only after a broken connection, never after silence: the caller decides
-    about a hanging server. On a cluster it is a client of the shard's slot. Raises SettingError
+    about a hanging server. On a cluster it is a client of the shard's slot, and a command that a
+    node refuses for now is repeated for NOT_NOW_S. Raises SettingError
     with `setting` for a server in cluster mode behind a plain URL, and
     redis.exceptions.ConnectionError or TimeoutError for an unreachable one.
     """
@@ -132,8 +133,8 @@ def best_effort(what: str) -> Iterator[None]:
         log.warning("Redis is away: %s is lost", what, extra={"reason": type(error).__name__})
 
 
-def _retry() -> Retry:
-    return Retry(
+def _retry(url: str) -> Retry:
+    return (SlotRetry if is_cluster(url) else Retry)(
         ExponentialWithJitterBackoff(base=RETRY_BASE_S, cap=RETRY_CAP_S),
         RETRIES_MAX,
         supported_errors=(RedisConnectionError,),
@@ -144,7 +145,7 @@ def _options(url: str) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_INTERVAL_S,
-        "retry": _retry(),
+        "retry": _retry(url),
     }
     if url.startswith("unix://"):
         return shared
