@@ -234,6 +234,12 @@ def clustered(place: Place) -> Iterator[Env]:
 
 
 @contextmanager
+def clustered_broker(place: Place) -> Iterator[Env]:
+    with spare(place, "--cluster-enabled", "yes") as url:
+        yield {"PUSHFLEET_BROKER_URL": url}
+
+
+@contextmanager
 def full_disk(place: Place) -> Iterator[Env]:
     with spare(place, "--appendonly", "yes", file_bytes=64 * 1024) as url:
         client: Any = connect(url)
@@ -395,6 +401,8 @@ CURES = table(rf"""
     96 % of maxmemory | redis_memory | more memory
     the append-only file's disk is full | redis_disk | disk
     cluster mode behind a plain URL | redis_form | redis\+cluster://
+    Celery's Redis is down | server_away | is it running
+    Celery's Redis is in cluster mode | redis_form | PUSHFLEET_BROKER_URL: it takes a plain Redis
     a clock 10 minutes off | clock | NTP
     the database is not migrated | tables_other | pushfleet migrate
     appendfsync no | redis_fsync | appendfsync everysec
@@ -464,6 +472,8 @@ def _servers() -> dict[str, Seed]:
         "96 % of maxmemory": config(maxmemory="nearly"),
         "the append-only file's disk is full": full_disk,
         "cluster mode behind a plain URL": clustered,
+        "Celery's Redis is down": closed_port("BROKER_URL", url="redis://127.0.0.1:{port}"),
+        "Celery's Redis is in cluster mode": clustered_broker,
         "a clock 10 minutes off": slow_clock,
         "the database is not migrated": empty_database,
         "appendfsync no": config(appendfsync="no"),

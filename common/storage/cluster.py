@@ -12,15 +12,21 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
 from redis.crc import key_slot
+from redis.exceptions import (
+    ClusterDownError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, RedisClusterException, RedisError, ResponseError
 from redis.retry import Retry
 
 from common.redis_urls import Cluster, cluster_of
@@ -30,6 +36,10 @@ from common.redis_urls import Cluster, cluster_of
 MAP_TIMEOUT_S: Final = 1.0
 #: Seconds for which a slot map is reused: many connections are made at once.
 MAP_KEEP_S: Final = 0.2
+#: A command answered with one of ELSEWHERE is repeated for so long, seconds: as long as a node
+#: refuses at most after it saw too few others for a moment (of its node timeout, 5 s at most), and
+#: as a server that hangs may hold a caller.
+NOT_NOW_S: Final = 5.0
 #: Tries of one question about a key of the core whose slot is on its way to another node.
 MOVES_MAX: Final = 5
 #: Errors for "not here" or "not now": nothing was done, and the next attempt may find another node.
@@ -44,6 +54,30 @@ Slots = list[tuple[int, int, Address]]
 
 class NoOwnerError(RedisConnectionError):
     """No reachable node knows the slot's owner."""
+
+
+class NotNowError(RedisConnectionError):
+    """A node answered with one of ELSEWHERE: the command was not done."""
+
+
+Answer = TypeVar("Answer")
+
+
+class SlotRetry(Retry):
+    """The retries of a broken connection, begun anew for NOT_NOW_S while the cluster answers "not
+    now".
+
+    Their pauses are drawn, and may be over before any failover is.
+    """
+
+    def call_with_retry(self, do: Callable[[], Answer], *args: Any, **named: Any) -> Answer:
+        until = time.monotonic() + NOT_NOW_S
+        while True:
+            try:
+                return super().call_with_retry(do, *args, **named)
+            except NotNowError:
+                if time.monotonic() > until:
+                    raise
 
 
 class SlotMap:
@@ -154,16 +188,14 @@ class SlotConnection(Connection):
             raise
 
     def raise_elsewhere(self, error: ResponseError) -> None:
-        """Raises RedisConnectionError for "not here" or "not now".
+        """Raises NotNowError for "not here" or "not now".
 
         The next connection finds the slot's owner.
         """
         if (error.status_code or str(error).partition(" ")[0]) in ELSEWHERE:
             self.failed()
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise RedisConnectionError(
-                f"the slot's node has changed: {type(error).__name__}"
-            ) from error
+            raise NotNowError(f"the slot's node has changed: {type(error).__name__}") from error
 
     def failed(self) -> None:
         """The node could not be reached."""
@@ -265,13 +297,14 @@ def _node(host: str, port: int) -> ClusterNode:
 
 @contextlib.contextmanager
 def away() -> Iterator[None]:
-    """Converts errors of redis-py's cluster client that are no RedisError.
+    """Converts errors of redis-py's cluster client that are no RedisError, and that of a cluster
+    that is down, which is a refusal there.
 
     They become a RedisConnectionError: an unavailable store.
     """
     try:
         yield
-    except RedisClusterException as error:
+    except (RedisClusterException, ClusterDownError) as error:
         raise RedisConnectionError(
             f"the cluster does not serve this now: {type(error).__name__}"
         ) from error

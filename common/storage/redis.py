@@ -18,7 +18,7 @@ from redis.sentinel import Sentinel as SentinelClient
 
 from common.config import SettingError
 from common.redis_urls import is_cluster, sentinel_of
-from common.storage.cluster import ClusterCore, as_redis, slot_client
+from common.storage.cluster import ClusterCore, SlotRetry, as_redis, slot_client
 from common.storage.pool import LeanPool
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,17 @@ RETRY_CAP_S: Final = 0.5
 EXISTING_AT_ONCE: Final = 500
 #: The form of a cluster's address.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
+#: The wake-ups' server, which is never a cluster: its setting, and what that takes.
+BROKER_SETTING: Final = "PUSHFLEET_BROKER_URL"
+BROKER_FORM: Final = "it takes a plain Redis, redis://host:port/0"
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
     """A client with its own pool, bytes in and out, after a first answer.
 
     Commands are repeated only after a broken connection, never after silence: the caller decides
-    about a hanging server. On a cluster it is a client of the shard's slot. Raises SettingError
+    about a hanging server. On a cluster it is a client of the shard's slot, and a command that a
+    node refuses for now is repeated for NOT_NOW_S. Raises SettingError
     with `setting` for a server in cluster mode behind a plain URL, and
     redis.exceptions.ConnectionError or TimeoutError for an unreachable one.
     """
@@ -94,7 +98,8 @@ def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") ->
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
         return
     if int(info.get("cluster_enabled", 0)):
-        raise SettingError(f"{setting} names a server in cluster mode: {CLUSTER_FORM}")
+        form = BROKER_FORM if setting == BROKER_SETTING else CLUSTER_FORM
+        raise SettingError(f"{setting} names a server in cluster mode: {form}")
 
 
 def existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
@@ -128,8 +133,8 @@ def best_effort(what: str) -> Iterator[None]:
         log.warning("Redis is away: %s is lost", what, extra={"reason": type(error).__name__})
 
 
-def _retry() -> Retry:
-    return Retry(
+def _retry(url: str) -> Retry:
+    return (SlotRetry if is_cluster(url) else Retry)(
         ExponentialWithJitterBackoff(base=RETRY_BASE_S, cap=RETRY_CAP_S),
         RETRIES_MAX,
         supported_errors=(RedisConnectionError,),
@@ -140,7 +145,7 @@ def _options(url: str) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_INTERVAL_S,
-        "retry": _retry(),
+        "retry": _retry(url),
     }
     if url.startswith("unix://"):
         return shared

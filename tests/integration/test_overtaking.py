@@ -222,6 +222,18 @@ def test_chats_alone_keep_their_order(core: Core) -> None:
     assert core.stored() == [one["id"] for one in chats[:READ_COUNT]]
 
 
+def test_the_read_behind_a_wait_is_small(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst's first pushes leave while the rest is read."""
+    first = READ_COUNT // 4
+    monkeypatch.setattr(intake, "FIRST_EVENTS", first)
+    monkeypatch.setattr(intake, "FLOW_S", 10.0)  # a busy machine waits longer for what is there
+    loop, chats = core.loop(), [message(f"s{number}") for number in range(2 * READ_COUNT)]
+    for again in range(2):
+        core.put(*chats[again * READ_COUNT : (again + 1) * READ_COUNT])
+        assert [loop.once(block_ms=1) for _ in range(3)] == [first, READ_COUNT - first, 0]
+    assert core.stored() == [one["id"] for one in chats]
+
+
 # ---------------------------------------------------------------- behind chats
 
 

@@ -141,17 +141,19 @@ def test_an_id_that_comes_twice_in_one_entry_is_a_repeat(core: Core) -> None:
 
 
 def test_a_read_of_full_entries_is_of_few_of_them(core: Core) -> None:
-    """Thousands of events at once would keep a call behind them waiting."""
+    """Thousands of events at once would keep a call behind them waiting. Behind a wait it is of
+    fewer still, and the next one is not.
+    """
     sizes = []
     for entries in (1, 45):
         for _ in range(entries):
             core.put(b=lines(*(event(uuid.uuid4().hex) for _ in range(100))))
         while count := core.loop.once(block_ms=5):
             sizes.append(count)
-    assert sizes == [1, 20, 20, 5]
+    assert sizes == [1, 4, 20, 20, 1]
     for _ in range(40):
         core.put(e=json.dumps(event(uuid.uuid4().hex)).encode())
-    assert [core.loop.once(block_ms=5) for _ in range(3)] == [20, 20, 0]
+    assert [core.loop.once(block_ms=5) for _ in range(3)] == [4, 36, 0]
     assert entries_of(2_000, 1.0) == READ_COUNT
 
 

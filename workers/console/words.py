@@ -293,6 +293,7 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": ("Keys", "密钥"),
     "redis": ("Redis", "Redis"),
     "core's redis": ("The core's Redis", "核心 Redis"),
+    "broker": ("Celery's Redis", "Celery 的 Redis"),
     "postgresql": ("PostgreSQL", "PostgreSQL"),
     "tables": ("Tables", "表结构"),
     "clocks": ("Clocks", "时钟"),

@@ -19,6 +19,7 @@ from common.model import BadgeMode, Kind, PushType
 from workers.delivery import usual
 from workers.delivery.deliver import Ready, concluded, deliver
 from workers.delivery.lane import Lane
+from workers.delivery.pacing import goes_whole
 from workers.delivery.ports import ClaimAnswer, DeliveryPorts, LaneTurn
 from workers.delivery.results import Delivered
 from workers.delivery.work import Hold, PendingPush
@@ -140,7 +141,7 @@ def tried(ready: ReadyRound | None, ports: DeliveryPorts, turn: LaneTurn) -> Del
     if ready is None:
         return None
     count, lane = len(ready.one.rows), ready.lane
-    if turn.pacer.part([1] * count) != (count, 0.0):
+    if not goes_whole(turn.pacer, count):
         return None
     if not ready.leaves(turn.lost, ports.now_ms()):
         return None

@@ -16,6 +16,9 @@ SLACK = 0.25
 #: Seconds within which a lease's answer usually comes. How much of a longer wait lies behind the
 #: lease itself nobody here knows.
 ANSWER_S = 0.1
+#: The longest wait, seconds, of a round that goes whole at its lane's rate, and the least: the
+#: clock goes no finer.
+WHOLE_WAIT_S, WAIT_S_MIN = 0.05, 1e-6
 
 
 class Pace(Protocol):
@@ -100,6 +103,21 @@ class Pacer:
 
     def wait(self, seconds: float) -> None:
         self._sleep(seconds)
+
+
+def goes_whole(pace: Pace, count: int) -> bool:
+    """True when a round of so many pushes may go at once, after a short wait for its lane's rate at
+    most. A longer wait, or a round that the rate divides, is the general path's.
+    """
+    costs, left_s = [1] * count, WHOLE_WAIT_S
+    while (part := pace.part(costs)) is not None and part[0] == count:
+        if part[1] < WAIT_S_MIN:
+            return True
+        if part[1] > left_s:
+            return False
+        left_s -= part[1]
+        pace.wait(part[1])
+    return False
 
 
 def _fitting(costs: Sequence[int], most: float) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from workers.delivery.claiming import badge_step
 from workers.delivery.coalescing import OLD_S
 from workers.delivery.deliver import Ready, concluded, deliver
 from workers.delivery.lane import Lane
+from workers.delivery.pacing import goes_whole
 from workers.delivery.ports import ClaimAnswer, DeliveryPorts, LaneTurn
 from workers.delivery.results import Delivered
 from workers.delivery.work import PendingPush
@@ -93,7 +94,7 @@ def tried(
     if (
         items is None
         or isinstance(access, AccessRefused)
-        or turn.pacer.part([1] * len(items)) != (len(items), 0.0)
+        or not goes_whole(turn.pacer, len(items))
         or turn.lost
         or not in_time(began_ms, sent_ms := ports.now_ms())
     ):

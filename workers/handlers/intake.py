@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 #: waiting.
 READ_COUNT = 2_000
 READ_EVENTS = 2_000
+#: ... of a read right behind a wait: a burst's first pushes leave while the rest is read.
+FIRST_EVENTS = 400
 INTAKE = "intake"
 #: People of one read that go the short way: more would keep the next read waiting.
 SHORT_WAY_MAX = 5_000
@@ -621,11 +623,12 @@ class IntakeLoop:
         asked = time.monotonic()
         entries = self._source.wait(self._streams, block_ms)
         began = time.monotonic()
-        left = {name: count - len(entries) for name, count in self._counts.items()}
+        first = self.reads * entries_of(FIRST_EVENTS, self._handler.per_entry)
+        left = {name: min(count, first) - len(entries) for name, count in self._counts.items()}
         if entries and min(left.values()) > 0 and began - asked < FLOW_S:
             with if_store_answers():  # the commit meets it too, and the entries are kept
                 entries += self._source.read_weighted(left, self.read_bytes)
-        self.consumer.silent = len(entries) < FEW
+        self.consumer.silent = len(entries) < min(FEW, first)
         self.consumer.finish(entries)
         return self._finished(len(entries), began)
 

@@ -23,7 +23,7 @@ from common.storage import migrations
 from common.storage.cluster import client_for
 from common.storage.migrations import migrate
 from common.storage.presence import until_ms
-from common.storage.redis import CLUSTER_FORM
+from common.storage.redis import BROKER_FORM, BROKER_SETTING, CLUSTER_FORM
 from common.storage.streams import GROUP
 from workers.reports.findings import Finding, away, bad, database_error, good, redis_error
 from workers.runtime import Runtime
@@ -75,6 +75,19 @@ def redis_findings(runtime: Runtime) -> Iterator[Finding]:
             continue
         yield from _described(name, redis)
         yield from _tried(name, setting, redis, runtime)
+    if runtime.settings.broker_url not in (None, runtime.settings.redis_url):
+        yield _broker_finding(runtime)
+
+
+def _broker_finding(runtime: Runtime) -> Finding:
+    """Of the wake-ups' own server: nothing has to last there, so it is only asked to answer."""
+    try:
+        runtime.broker.ping()
+    except SettingError as error:
+        return away("broker", "redis_form", said=error, setting=BROKER_SETTING, form=BROKER_FORM)
+    except (RedisError, OSError) as error:
+        return redis_error("broker", error, BROKER_SETTING)
+    return good("broker", "Celery's Redis answers")
 
 
 def _described(name: str, redis: Redis) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -321,12 +321,12 @@ class Mover:
             if name.startswith(DROPPED) and (
                 place.number or not name.startswith(("lane:", "rate:"))
             ):
-                place.redis.delete(_raw(key))
+                place.redis.unlink(_raw(key))
             elif match := _PERSON.fullmatch(name):
                 shard = shard_of(len(self._new), match[1], match[2])
                 if shard != place.number:
                     _copy(place, self._all[shard], key)
-                    place.redis.delete(_raw(key))
+                    place.redis.unlink(_raw(key))
                     moved += 1
             elif name.startswith(COUNTS):
                 moved += self._counts(place, key)
@@ -337,13 +337,13 @@ class Mover:
                 moved += 1
             if goes:
                 self._refuse_unfinished(place, name)
-                place.redis.delete(_raw(key))
+                place.redis.unlink(_raw(key))
         return moved
 
     def _counts(self, place: Place, key: str) -> int:
         """Moves the badge counts of people whose shard is another; a hash has many people's."""
-        moved, found = 0, place.redis.hscan_iter(key, count=AT_ONCE)
-        while some := list(islice(found, AT_ONCE)):
+        moved = 0
+        for some in _parts_of(place.redis.hscan_iter(key, count=AT_ONCE)):
             by_shard: dict[int, dict[Any, Any]] = {}
             for field, count in some:
                 app, user = counting.person_of(field)
@@ -431,32 +431,43 @@ def _raw(name: str) -> bytes:
 def _copy(place: Place, other: Place, name: str) -> None:
     """Copies a key under the other shard's root and merges it with the value there.
 
-    The later value stays, sets and hashes are united.
+    The later value stays, sets and hashes are united. In parts: a hash of half a day's events has
+    millions, and the server may be the core's.
     """
     key, there = _raw(name), _raw(other.keys.prefix + name[len(place.keys.prefix) :])
-    kind = cast(bytes, place.redis.type(key))
     ttl_ms = max(cast(Any, place.redis.pttl(key)), cast(Any, other.redis.pttl(there)))
-    with other.redis.pipeline(transaction=True) as pipe:
-        if kind == b"hash":
-            known = cast(Any, other.redis.hgetall(there))
-            for field, value in cast(Any, place.redis.hgetall(key)).items():
-                pipe.hset(there, field, _later(known.get(field), value))
-        elif kind == b"set":
-            members = cast(Any, place.redis.smembers(key))
-            pipe.sadd(there, *members) if members else None
-        elif kind == b"zset":
-            for member, score in cast(Any, place.redis.zrange(key, 0, -1, withscores=True)):
-                pipe.zadd(there, {member: score}, gt=True)
-        elif kind == b"string":
-            pipe.set(
-                there,
-                _later(cast(Any, other.redis.get(there)), cast(Any, place.redis.get(key)) or b""),
-            )
-        else:
-            return
-        if ttl_ms > 0:
-            pipe.pexpire(there, ttl_ms)
-        pipe.execute()
+    for write in _writes(place.redis, other.redis, key, there):
+        with other.redis.pipeline(transaction=True) as pipe:
+            cast(Any, pipe).execute_command(*write)
+            if ttl_ms > 0:
+                pipe.pexpire(there, ttl_ms)
+            pipe.execute()
+
+
+def _writes(
+    source: Redis, target: Redis, key: bytes, there: bytes
+) -> Iterator[tuple[str | bytes, ...]]:
+    """The commands that copy one key, each of AT_ONCE values at most."""
+    kind = cast(bytes, source.type(key))
+    if kind == b"hash":
+        for some in _parts_of(source.hscan_iter(cast(Any, key), count=AT_ONCE)):
+            known = cast(Any, target.hmget(cast(Any, there), [field for field, _ in some]))
+            each = zip(some, known, strict=True)
+            yield "HSET", there, *chain(*[(name, _later(old, new)) for (name, new), old in each])
+    elif kind == b"set":
+        for members in _parts_of(source.sscan_iter(key, count=AT_ONCE)):
+            yield "SADD", there, *members
+    elif kind == b"zset":
+        for scored in _parts_of(source.zscan_iter(key, count=AT_ONCE)):
+            yield "ZADD", there, "GT", *chain(*[(score, member) for member, score in scored])
+    elif kind == b"string":
+        value = cast(Any, source.get(key)) or b""
+        yield "SET", there, _later(cast(Any, target.get(there)), value)
+
+
+def _parts_of(values: Iterator[Any]) -> Iterator[list[Any]]:
+    while some := list(islice(values, AT_ONCE)):
+        yield some
 
 
 def _later(known: bytes | None, value: bytes) -> bytes:

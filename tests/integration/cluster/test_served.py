@@ -4,6 +4,8 @@ own keys in one.
 
 import dataclasses
 import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis.crc import key_slot
@@ -14,7 +16,7 @@ from common.config import SettingError
 from common.model import Urgency, Vendor
 from common.publisher import Publisher
 from common.storage import keys
-from common.storage.cluster import each
+from common.storage.cluster import NOT_NOW_S, each
 from common.storage.delayed import Later
 from common.storage.keys import Keys, renamed
 from common.storage.lane_entries import LaneCommit, LaneTerms, NewBatch
@@ -23,10 +25,13 @@ from common.storage.redis import connect, connect_core
 from tests.cluster import ValkeyCluster, valkey_cluster
 from tests.integration.cluster.tls_door import tls_doors
 from tests.integration.test_core_elsewhere import BY_PERSON, Core
+from tests.waiting import wait_for
 from workers.cli.worker import doors_of
 from workers.handlers.intake import IntakeLoop
 from workers.runtime import Runtime
 
+#: Longer than RETRIES_MAX pauses together can be.
+DOWN_S = 2.0
 GIVEN = {"str": "a:b", "int": 7, "Vendor": Vendor.APNS, "Urgency": Urgency.CHAT}
 
 
@@ -180,6 +185,50 @@ def test_over_tls_the_nodes_are_verified() -> None:
             connect(bare)
         for one in (client, core, publisher):
             one.close()
+
+
+def test_a_command_outlasts_a_moment_in_which_the_cluster_is_down() -> None:
+    """Longer than the pauses of a broken connection can be. The cluster is without a slot that
+    nobody asks for, which is all it takes.
+    """
+    slot = key_slot(b"nobody's")
+    with valkey_cluster(1, replicas=False) as alone, ThreadPoolExecutor(1) as beside:
+        client, (node,) = connect(alone.url()), alone.nodes
+
+        def whole_again() -> None:
+            time.sleep(DOWN_S)
+            node.say("CLUSTER", "ADDSLOTS", slot)
+
+        node.say("CLUSTER", "DELSLOTS", slot)
+        wait_for(lambda: "cluster_state:fail" in node.info(), "the cluster is down")
+        done = beside.submit(whole_again)
+        with client.pipeline(transaction=True) as pipe:
+            pipe.set("{s0}", b"1")
+            assert pipe.execute() == [True]
+        assert client.get("{s0}") == b"1"
+        done.result()
+        client.close()
+
+
+def test_a_cluster_that_stays_down_is_a_store_that_is_away() -> None:
+    """Also where a node says so itself: a refusal would be something else. Two of three primaries
+    are dead, and the one that lives refuses its own keys.
+    """
+    with valkey_cluster(3, replicas=False) as alone:
+        client, core = connect(alone.url()), connect_core(alone.url())
+        lives = alone.owner("{s0}")
+        for node in alone.nodes:
+            if node is not lives:
+                node.kill()
+        wait_for(lambda: "cluster_state:fail" in lives.info(), "the cluster is down")
+        began = time.monotonic()
+        with pytest.raises(RedisConnectionError, match="ClusterDownError"):
+            client.set("{s0}", b"1")
+        assert time.monotonic() - began > NOT_NOW_S
+        with pytest.raises(RedisConnectionError, match="ClusterDownError"):
+            core.get("{s0}")
+        client.close()
+        core.close()
 
 
 def test_a_cluster_that_is_away_is_a_redis_error_for_everybody() -> None:

@@ -16,10 +16,11 @@ from prometheus_client import REGISTRY
 
 from common.clock import now_ms
 from common.contracts import AlikeBatch, Batch, LikeRow, Push, batch_of, decode_batch
-from common.model import MessageClass, Vendor
+from common.model import MessageClass, Urgency, Vendor
 from common.storage import counting
 from common.storage.bindings import bound
 from common.storage.keys import CALL
+from common.storage.lane_entries import Taken
 from tests.badge_counts import badge_of
 from tests.integration.delivery.test_together import (
     LANES,
@@ -39,6 +40,7 @@ from workers.delivery import alike as packed_rounds
 from workers.delivery import late, pacing, usual
 from workers.delivery.lane import Lane
 from workers.delivery.results import Delivered
+from workers.gate import lane_terms
 from workers.handlers.joint_rounds import JointRounds
 from workers.runtime import Runtime
 
@@ -505,6 +507,29 @@ def test_any_round(two: Two, notes: list[dict[str, Any]]) -> None:
         ]
     )
     assert len(two.fleet.rows()) > len(before)
+
+
+@pytest.mark.parametrize("shortest", [False, True])
+def test_a_round_that_waits_a_moment_for_its_rate_goes_no_longer_way(
+    two: Two, runtime: Runtime, shortest: bool
+) -> None:
+    """Another sender holds the lane's tokens until 38 ms beyond what may go early."""
+    app, rate = two.fleet.apps[0], 1_000
+    runtime.credentials.set_limits(app, "apns", "ios", {"rate": rate})
+    runtime.catalog.changed()
+    lane = runtime.catalog.fresh().lanes[app, Vendor.APNS, "ios"]
+    terms = lane_terms(lane)
+    queue(
+        runtime,
+        [alike(app, ["a", "b", "c"]) if shortest else packed(chats(app), "ios", Vendor.APNS, app)],
+    )
+    other = Taken(lane.id, Urgency.CHAT, "other", "go", 0, terms=terms)
+    held = runtime.lane_queues.lease(other, int(terms.burst + 0.038 * terms.rate_per_s), 1, 15)
+    two.fleet.work()
+    assert [row[2] for row in two.fleet.rows()] == ["accepted"] * 3
+    assert (two.packed, two.whole) == ((1, 0) if shortest else (0, 1))
+    first_ms = min(line["at_ms"] for line in two.production.simulator.record.lines())
+    assert first_ms >= int((held.last_s - held.lim_s) * 1000)
 
 
 @pytest.mark.parametrize("general", [False, True])

@@ -22,7 +22,7 @@ from tests.badge_counts import badge_of
 from tests.integration.shards.conftest import ShardedFleet
 from workers.gate import lane_terms
 from workers.replay import NotReplayableError, replay
-from workers.resharding.mover import Mover, NotEmptyError, flush
+from workers.resharding.mover import AT_ONCE, Mover, NotEmptyError, flush
 from workers.resharding.steps import Resharding, ReshardingError
 from workers.runtime import Runtime
 
@@ -331,3 +331,36 @@ def test_a_process_that_does_not_stop_is_named(sharded: ShardedFleet) -> None:
         Resharding(fleet.runtime.settings, 4, lambda _words: None).run(0.0, 0.3)
     Resharding(fleet.runtime.settings, 2, lambda _words: None).run(0.0, 0.3)
     flush(fleet.runtime, 1.0)
+
+
+@pytest.mark.parametrize("sharded", [2], indirect=True)
+def test_what_many_events_share_moves_in_parts_the_server_answers_others_between(
+    sharded: ShardedFleet,
+) -> None:
+    """A million events of half a day held the core's server up for more than a second."""
+    fleet, client = sharded, sharded.runtime.redis
+    old, new = (
+        Runtime(dataclasses.replace(fleet.runtime.settings, shards=count), "reshard", RESHARD)
+        for count in (2, 3)
+    )
+    many, here, there = 5 * AT_ONCE, old.shards[1].keys, old.shards[0].keys
+    client.hset(here.seen_events(1), mapping={f"e{n}": n for n in range(many)})
+    client.hset(there.seen_events(1), mapping={"e1": 9, "e2": 1, "other": 7})
+    client.sadd(here.passed(1), *[f"e{n}" for n in range(many)])
+    client.zadd(f"{here.prefix}:screen:z", {f"e{n}": n for n in range(many)})
+    for name in (here.seen_events(1), here.passed(1), f"{here.prefix}:screen:z"):
+        client.expire(name, 1_000)
+    client.config_resetstat()
+    Mover(old, new, lambda _counts: None).run()
+    stats: Any = client.info("commandstats")
+    whole = {"cmdstat_hgetall", "cmdstat_smembers", "cmdstat_zrange"}
+    assert not whole & stats.keys(), "nothing is read whole"
+    assert stats["cmdstat_exec"]["calls"] >= 3 * 2 * many / AT_ONCE, "nor written whole"
+    for one in new.shards:
+        events: Any = client.hgetall(one.keys.seen_events(1))
+        assert len(events) == many + 1
+        assert [events[b"e1"], events[b"e2"], events[b"other"]] == [b"9", b"2", b"7"]
+        assert client.scard(one.keys.passed(1)) == many
+        assert client.zcard(f"{one.keys.prefix}:screen:z") == many
+        names = one.keys.seen_events(1), one.keys.passed(1), f"{one.keys.prefix}:screen:z"
+        assert all(900 < client.ttl(name) <= 1_000 for name in names)

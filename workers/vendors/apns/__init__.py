@@ -62,7 +62,7 @@ APNS: Final = VendorSpec(
         }
     ),
     limits=Limits(
-        rate_per_s=50_000.0, burst=50_000.0, rate_unit="token", timezone="UTC"
+        rate_per_s=100_000.0, burst=100_000.0, rate_unit="token", timezone="UTC"
     ),  # Apple publishes none: a fuse
     retry=RETRY,
     badge_in_body=True,
