@@ -2,15 +2,17 @@
 and below what had been looked at, back from a sender, or after the last look.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
+from redis.client import Pipeline
 
 from common.contracts import Push, encode
 from common.model import MessageClass, Urgency
 from common.storage.delayed import as_new
-from common.storage.lane_entries import LaneCommit, Taken
+from common.storage.lane_entries import LaneCommit, NewBatch, Taken
 from tests.integration.delivery.conftest import World, work
 from tests.integration.delivery.test_holding import over, pushes, stop
 from tests.queued import packed
@@ -53,10 +55,10 @@ def no_trace(world: World) -> bool:
     return not list(world.runtime.redis.scan_iter(f"{keys.backlog('')}*[^m]"))
 
 
-def taken_by_another(world: World) -> Taken:
+def taken_by_another(world: World, most: int = 500) -> Taken:
     """Another process takes what is first."""
     (taken,) = world.runtime.lane_queues.take(
-        [(world.lane.id, Urgency.CHAT, lane_terms(world.lane), 500)], 15
+        [(world.lane.id, Urgency.CHAT, lane_terms(world.lane), most)], 15
     )
     return taken
 
@@ -66,10 +68,8 @@ def test_who_was_named_early_and_came_late_folds(world: World) -> None:
     older, newer = said(OLDER), said(NEWER)
     stop(world)
     queues = world.runtime.lane_queues
-    push = Push(note=older.note, targets=(older.target,))
-    batch = packed([push], world.lane.credential.business_id)
     with world.runtime.redis.pipeline(transaction=True) as pipe:
-        queues.put(pipe, [as_new(batch, Urgency.CHAT, encode(batch))])
+        queues.put(pipe, [batch_of(world, [older])])
         world.put([newer])
         looked_at(world, [newer])
         pipe.execute()
@@ -171,3 +171,60 @@ def test_a_dead_letter_is_waited_for_by_nobody(world: World) -> None:
     assert (seen.newest, seen.waiting) == (older.target.push_id, 1)
     assert opens(world, [older]) == ["accepted"]
     assert no_trace(world)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_each_conversation_the_newest_goes_whatever_the_order_and_the_looks(
+    world: World, seed: int
+) -> None:
+    """Producers that stand still, looks, senders that give back what they took: in any order."""
+    chance, queues = random.Random(seed), world.runtime.lane_queues
+    talks = [[said(10 * n + turn, f"u{n}") for turn in range(3)] for n in range(12)]
+    works = [one for talk in talks for one in talk]
+    slow, held = list[Pipeline](), list[Taken]()
+    for batch in chunks(chance, works):
+        pipe = world.runtime.redis.pipeline(transaction=True)
+        queues.put(pipe, [batch_of(world, batch)])
+        slow.append(pipe)
+    chance.shuffle(slow)
+    first = len(slow) // 4
+    for pipe in slow[:first]:
+        pipe.execute()
+    held += [taken_by_another(world, chance.randint(1, 6)) for _ in range(2)]
+    stop(world)
+    for pipe in slow[first:]:
+        pipe.execute()
+        if chance.random() < 0.3:
+            looks(world)
+        if held and chance.random() < 0.2:
+            taken = held.pop()
+            queues.commit(taken, LaneCommit(back=taken.entries))
+    for taken in held:
+        queues.commit(taken, LaneCommit(back=taken.entries))
+    assert opens(world, works) == ["folded", "folded", "accepted"] * len(talks)
+    tokens = [line["token"] for line in world.accepted()]
+    assert sorted(tokens)[1:] == sorted(talk[0].target.token for talk in talks), "each once"
+    assert no_trace(world)
+
+
+def chunks(chance: random.Random, works: Sequence[PendingPush]) -> Iterator[list[PendingPush]]:
+    """All of them in their order, some to an entry."""
+    left = list(works)
+    chance.shuffle(left)
+    while left:
+        count = chance.randint(1, 4)
+        yield left[:count]
+        left = left[count:]
+
+
+def batch_of(world: World, works: Sequence[PendingPush]) -> NewBatch:
+    pushes = [Push(note=one.note, targets=(one.target,)) for one in works]
+    batch = packed(pushes, world.lane.credential.business_id)
+    return as_new(batch, Urgency.CHAT, encode(batch))
+
+
+def looks(world: World) -> None:
+    """What waits is noted, as far as one look comes."""
+    taken = taken_by_another(world)
+    assert taken.what == "shut"
+    LaneRounds(world.runtime, lambda: False).unsent.note_outage(world.lane, taken, "unavailable", 3)
