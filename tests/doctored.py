@@ -270,6 +270,12 @@ def empty_database(place: Place) -> Iterator[Env]:
 
 
 @contextmanager
+def no_replica(place: Place) -> Iterator[Env]:
+    with own_database(place.env["PUSHFLEET_DATABASE_URL"]) as url:
+        yield {"PUSHFLEET_DATABASE_REPORTS_URL": url}
+
+
+@contextmanager
 def no_database(place: Place) -> Iterator[Env]:
     base, _, options = place.env["PUSHFLEET_DATABASE_URL"].partition("?")
     nowhere = base.rpartition("/")[0] + "/nowhere" + (f"?{options}" if options else "")
@@ -405,6 +411,9 @@ CURES = table(rf"""
     Celery's Redis is in cluster mode | redis_form | PUSHFLEET_BROKER_URL: it takes a plain Redis
     a clock 10 minutes off | clock | NTP
     the database is not migrated | tables_other | pushfleet migrate
+    the reports' database is down | reports_away | PUSHFLEET_DATABASE_REPORTS_URL
+    the reports' database is no replica | reports_tables
+      | PUSHFLEET_DATABASE_REPORTS_URL | ["not_looked"]
     appendfsync no | redis_fsync | appendfsync everysec
     no keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
     an empty keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
@@ -476,6 +485,10 @@ def _servers() -> dict[str, Seed]:
         "Celery's Redis is in cluster mode": clustered_broker,
         "a clock 10 minutes off": slow_clock,
         "the database is not migrated": empty_database,
+        "the reports' database is down": closed_port(
+            "DATABASE_REPORTS_URL", url="postgresql+psycopg://u:p@127.0.0.1:{port}/x"
+        ),
+        "the reports' database is no replica": no_replica,
         "appendfsync no": config(appendfsync="no"),
     }
 

@@ -118,9 +118,8 @@ class LocalFleet:
         return [worker.name for worker in self._lines.workers] if self._lines else []
 
     def check(self) -> None:
-        """All checks before the start. Raises EmbeddedError where a fleet runs here already.
-
-        Raises SettingError for wrong settings.
+        """All checks before the start. Raises SettingError for wrong settings, and where a fleet
+        runs here already.
         """
         data_dir = self.wanted.data_dir
         run = runfile.read(data_dir)
@@ -129,7 +128,7 @@ class LocalFleet:
                 f"a fleet runs in {data_dir} already (process {run['pid']}): end that one, or "
                 "set PUSHFLEET_DATA_DIR"
             )
-            raise EmbeddedError(words)
+            raise SettingError(words)
         _make_folder(data_dir)
         self._read = with_replicas(
             read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas

@@ -296,6 +296,7 @@ CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "broker": ("Celery's Redis", "Celery 的 Redis"),
     "postgresql": ("PostgreSQL", "PostgreSQL"),
     "tables": ("Tables", "表结构"),
+    "reports": ("Reports", "查询副本"),
     "clocks": ("Clocks", "时钟"),
     "names": ("Names", "名称"),
     "processes": ("Processes", "进程"),
