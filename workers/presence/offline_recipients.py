@@ -176,6 +176,8 @@ def _once(todo: list[Chunk], fanouts: NamedBefore, seen: Seen) -> list[Chunk]:
     people: dict[FanOut, list[str]] = {}
     for chunk in todo:
         event = chunk.message.app, chunk.message.event_id
+        if chunk.message.second_look:  # their own page has named them, and waits for this look
+            continue
         if chunk.message.pages or event in onward:
             people.setdefault(event, []).extend(chunk.users)
     if not people:
@@ -184,7 +186,7 @@ def _once(todo: list[Chunk], fanouts: NamedBefore, seen: Seen) -> list[Chunk]:
     unnamed, found = fanouts.unnamed(people), list[Chunk]()
     for chunk in todo:
         fresh = unnamed.get((chunk.message.app, chunk.message.event_id))
-        if fresh is not None:
+        if fresh is not None and not chunk.message.second_look:
             users = tuple([user for user in chunk.users if user in fresh])
             marks = [fresh.pop(user) for user in users]
             seen.named.setdefault((chunk.message.app, chunk.message.event_id), []).extend(marks)
