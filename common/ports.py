@@ -43,6 +43,16 @@ class MemberPages(Protocol):
         ...
 
 
+#: A fan-out: (app, event id).
+FanOut = tuple[str, str]
+
+
+class NamedBefore(Protocol):
+    def unnamed(self, people: Mapping[FanOut, Sequence[str]]) -> dict[FanOut, dict[str, bytes]]:
+        """The people whom no earlier page of their fan-out has named, each with its mark."""
+        ...
+
+
 class Friends(Protocol):
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
         """Those of `users` who have `sender` among their friends."""

@@ -218,7 +218,7 @@ def is_loopback(host: str) -> bool:
 
 
 def addr(value: str) -> str:
-    host_port(value)
+    host(host_port(value)[0])
     return value
 
 
@@ -234,7 +234,7 @@ def host(value: str) -> str:
     """A host name or an address, without port."""
     if ":" in value:
         return str(ipaddress.ip_address(value))
-    return checked(value, bool(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", value)))
+    return checked(value, bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", value)))
 
 
 def networks(value: str) -> str:

@@ -94,13 +94,13 @@ SETTINGS: Final = (
     Setting(
         "KEY_PREFIX",
         "im:",
-        "printable ASCII without spaces and braces",
+        "1 to 128 of printable ASCII without spaces and braces",
         "Prefix of the core's presence, member and friend keys.",
     ),
     Setting(
         "PREFIX",
         "push",
-        "printable ASCII without spaces and braces",
+        "1 to 128 of printable ASCII without spaces and braces",
         "Prefix of the fleet's own keys; two fleets on one Redis differ here and in EVENT_STREAMS.",
     ),
     Setting(

@@ -234,6 +234,12 @@ def clustered(place: Place) -> Iterator[Env]:
 
 
 @contextmanager
+def clustered_broker(place: Place) -> Iterator[Env]:
+    with spare(place, "--cluster-enabled", "yes") as url:
+        yield {"PUSHFLEET_BROKER_URL": url}
+
+
+@contextmanager
 def full_disk(place: Place) -> Iterator[Env]:
     with spare(place, "--appendonly", "yes", file_bytes=64 * 1024) as url:
         client: Any = connect(url)
@@ -261,6 +267,12 @@ def private_ca(place: Place) -> Iterator[Env]:
 def empty_database(place: Place) -> Iterator[Env]:
     with own_database(place.env["PUSHFLEET_DATABASE_URL"]) as url:
         yield {"PUSHFLEET_DATABASE_URL": url}
+
+
+@contextmanager
+def no_replica(place: Place) -> Iterator[Env]:
+    with own_database(place.env["PUSHFLEET_DATABASE_URL"]) as url:
+        yield {"PUSHFLEET_DATABASE_REPORTS_URL": url}
 
 
 @contextmanager
@@ -395,8 +407,13 @@ CURES = table(rf"""
     96 % of maxmemory | redis_memory | more memory
     the append-only file's disk is full | redis_disk | disk
     cluster mode behind a plain URL | redis_form | redis\+cluster://
+    Celery's Redis is down | server_away | is it running
+    Celery's Redis is in cluster mode | redis_form | PUSHFLEET_BROKER_URL: it takes a plain Redis
     a clock 10 minutes off | clock | NTP
     the database is not migrated | tables_other | pushfleet migrate
+    the reports' database is down | reports_away | PUSHFLEET_DATABASE_REPORTS_URL
+    the reports' database is no replica | reports_tables
+      | PUSHFLEET_DATABASE_REPORTS_URL | ["not_looked"]
     appendfsync no | redis_fsync | appendfsync everysec
     no keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
     an empty keys file | exit 2 | PUSHFLEET_SECRET_KEYS_FILE
@@ -464,8 +481,14 @@ def _servers() -> dict[str, Seed]:
         "96 % of maxmemory": config(maxmemory="nearly"),
         "the append-only file's disk is full": full_disk,
         "cluster mode behind a plain URL": clustered,
+        "Celery's Redis is down": closed_port("BROKER_URL", url="redis://127.0.0.1:{port}"),
+        "Celery's Redis is in cluster mode": clustered_broker,
         "a clock 10 minutes off": slow_clock,
         "the database is not migrated": empty_database,
+        "the reports' database is down": closed_port(
+            "DATABASE_REPORTS_URL", url="postgresql+psycopg://u:p@127.0.0.1:{port}/x"
+        ),
+        "the reports' database is no replica": no_replica,
         "appendfsync no": config(appendfsync="no"),
     }
 

@@ -45,7 +45,7 @@ from common.storage.migrations import version_of
 from common.storage.opened import opened_or_paused, unopened
 from common.storage.people import KnownDevices, KnownPreferences, People
 from common.storage.presence import Presence
-from common.storage.redis import connect, connect_core
+from common.storage.redis import BROKER_SETTING, connect, connect_core
 from common.storage.replies import Replies
 from common.storage.screens import ScreenStore
 from common.storage.shard_lanes import ShardLaneQueues
@@ -139,6 +139,14 @@ class Runtime:
         if self.role != RESHARD:
             check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
         return client
+
+    @cached_property
+    def broker(self) -> Redis:
+        """The Redis of the wake-ups. SettingError for a server in cluster mode."""
+        url = self.settings.broker_url
+        if url in (None, self.settings.redis_url):
+            return self.redis
+        return connect(url, BROKER_SETTING)
 
     @property
     def core_is_elsewhere(self) -> bool:

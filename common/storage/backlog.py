@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.client import Pipeline
 
 from common.storage.keys import Keys
-from common.storage.scripts import script, source
+from common.storage.scripts import script
 
 #: The longest life of a push, and a day of grace.
 KEEP_S = 8 * 86_400
@@ -49,9 +48,8 @@ class BacklogSeen:
 
 
 class HeldPushes:
-    """One script call to look; groups are joined within the caller's MULTI.
-
-    lane_commit.lua joins and leaves by `names`.
+    """One script call to look. lane_note.lua joins groups, lane_commit.lua joins and leaves them,
+    by `names`.
     """
 
     keep_s = KEEP_S
@@ -59,13 +57,13 @@ class HeldPushes:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._keys = keys
-        self._look = script(redis, "backlog")
+        self._look = script(redis, "backlog", "join")
 
     def look(
-        self, asks: Sequence[tuple[Group, str, int]], now_ms: int | None = None
+        self, asks: Sequence[tuple[Group, str, int, int | None]], now_ms: int | None = None
     ) -> list[BacklogSeen]:
-        """One answer per (group, push id, received ms), in order. now_ms: for tests only, in place
-        of the server's time.
+        """One answer per (group, push id, received ms, event ts), in order. A push with a ts joins
+        its group where it is in none. now_ms: for tests only, in place of the server's time.
         """
         if not asks:
             return []
@@ -74,9 +72,11 @@ class HeldPushes:
             len(asks),
             PATIENCE_MS,
             COALESCE_AFTER_MS,
+            KEEP_S,
             "" if now_ms is None else now_ms,
         ]
-        args += [part for _, push_id, received_ms in asks for part in (push_id, received_ms)]
+        for _, push_id, received_ms, ts_ms in asks:
+            args += (push_id, received_ms, "" if ts_ms is None else ts_ms)
         return [
             BacklogSeen(
                 bool(member),
@@ -91,13 +91,6 @@ class HeldPushes:
                 keys=names, args=args
             )
         ]
-
-    def join(self, pipe: Pipeline, held: Sequence[tuple[Group, str, int, int]]) -> None:
-        """These (group, push id, event ts, received ms) wait from now on."""
-        if held:
-            names = [name for group, *_ in held for name in self.names(group)]
-            args: list[Any] = [KEEP_S, *(part for _, *parts in held for part in parts)]
-            pipe.eval(source("held"), len(names), *names, *args)
 
     def names(self, group: Group) -> tuple[str, str]:
         name = self._keys.backlog(

@@ -34,11 +34,15 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class LaneEntry:
-    """One entry as it was taken. deliveries: 1, and one more for each sender that died with it."""
+    """One entry as it was taken. deliveries: 1, and one more for each sender that died with it.
+
+    noted: it was noted as held by an outage, and goes back as such (noted.lua).
+    """
 
     id: str
     blob: bytes
     deliveries: int = 1
+    noted: bool = False
 
     @property
     def owner(self) -> str:

@@ -1,12 +1,12 @@
 """What the lanes' queues hold, and notes about it; nothing is taken (Redis). Scripts: lane_loads,
-lane_over, lane_drop.
+lane_over, lane_drop, lane_note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from redis import Redis
@@ -16,8 +16,11 @@ from common.model import Urgency, Vendor
 from common.storage.keys import Keys
 from common.storage.lane_entries import RANK, URGENCIES, vendor_of
 from common.storage.raw_pipe import command, read_all
-from common.storage.scripts import Call, run_all, script
+from common.storage.scripts import Call, run_all, script, source
 from common.storage.streams import StreamDepth
+
+#: A push that joins: the keys of its group, its id, ts of its event, when it was received, ms.
+Joining: TypeAlias = tuple[tuple[str, str], str, int, int]
 
 #: Lanes whose loads, and queues whose ends, one script call reads; it blocks all others.
 LOADS_EACH: Final = 200
@@ -44,23 +47,38 @@ class LaneLoads:
         self.redis = redis
         self.keys = keys
         self._drop = script(redis, "lane_drop")
-        self._loads, self._over = script(redis, "lane_loads"), script(redis, "lane_over")
+        self._loads, self._over = script(redis, "lane_loads", "noted"), script(redis, "lane_over")
 
-    def walk(self, lane: str, urgency: Urgency, after: int, count: int) -> list[tuple[int, bytes]]:
-        """(order, batch) of entries that wait, in their order, from beyond `after`."""
-        key, beyond = self.keys.lane_queue(lane, urgency), f"({after}"
-        ids = cast(list[bytes], self.redis.zrangebyscore(key, beyond, "+inf", 0, count))
+    def unnoted(self, lane: str, urgency: Urgency, count: int) -> list[tuple[str, bytes]]:
+        """(name, batch) of entries that wait and are not noted, in their order; see noted.lua."""
+        key = self.keys.lane_queue(lane, urgency)
+        ids = cast(list[bytes], self.redis.zrangebyscore(key, 0, "+inf", 0, count))
         blobs = cast(Any, self.redis.hmget(self.keys.lane_blobs(lane), ids)) if ids else []
-        return [
-            (int(entry.split(b";")[2]), blob)
-            for entry, blob in zip(ids, blobs, strict=True)
-            if blob is not None
-        ]
+        return [(entry.decode(), blob or b"") for entry, blob in zip(ids, blobs, strict=True)]
 
-    def noted(self, pipe: Pipeline, lane: str, urgency: Urgency, upto: int, why: str) -> None:
-        """Within the caller's MULTI: marks entries up to this order as held by an outage."""
-        rank = RANK[urgency]
-        pipe.hset(self.keys.lane_load(lane), mapping={f"n{rank}": upto, f"why{rank}": why})
+    def note(
+        self,
+        pipe: Pipeline,
+        lane: str,
+        urgency: Urgency,
+        why: str,
+        held: Mapping[str, Sequence[Joining]],
+        keep_s: int,
+    ) -> None:
+        """Within the caller's MULTI, as its last: these entries are held by an outage, and so many
+        of their pushes join their groups (backlog.py).
+        """
+        names = [self.keys.lane_queue(lane, urgency), self.keys.lane_load(lane)]
+        entries = list[tuple[str, list[Any]]]()
+        for entry, joining in held.items():
+            parts = list[Any]()
+            for group, *values in joining:
+                parts += (len(names) + 1, *values)
+                names += group
+            entries.append((entry, parts))
+        text = "".join(source(one) for one in ("noted", "join", "lane_note"))
+        told = msgspec.msgpack.encode(entries)
+        pipe.eval(text, len(names), *names, keep_s, RANK[urgency], why, cast(Any, told))
 
     def windows(self, wanted: Sequence[tuple[str, Urgency, int]], count: int) -> list[list[str]]:
         """Names of waiting entries from each (lane, urgency, start) on, in their order."""

@@ -13,6 +13,8 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -81,16 +83,15 @@ class LaneQueues(LaneLoads):
         self._pops: dict[Vendor, list[str]] = {}  # keys of `pop`
         self._found: dict[Vendor, int] = {}  # the least urgent that the last pop found, by rank
         self._pop = script(redis, "ready_pop")
-        self._commit = script(redis, "lane_commit", "counts")
+        self._commit = script(redis, "lane_commit", "counts", "noted", "join")
         self._end = script(redis, "lanes_end")
         self._take, self._lease = (
             script(redis, "lane_take", "rate_now"),
             script(redis, "rate_lease", "rate_now"),
         )
         self._ready, self._looked = script(redis, "ready_put"), script(redis, "lane_looked")
-        self._renew, self._reap, self._pick = (
-            script(redis, name) for name in ("lane_renew", "lane_reap", "lane_pick")
-        )
+        self._renew, self._pick = (script(redis, name) for name in ("lane_renew", "lane_pick"))
+        self._reap = script(redis, "lane_reap", "noted")
 
     # ------------------------------------------------------------ in
 
@@ -303,10 +304,13 @@ class LaneQueues(LaneLoads):
         """As `take` of a lane that is not to be sent to: nothing is taken. due_ms: from now."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            load = self.keys.lane_load(lane)
-            pipe.hmget(load, f"n{RANK[urgency]}", f"why{RANK[urgency]}", f"r{RANK[urgency]}")
+            load, rank = self.keys.lane_load(lane), RANK[urgency]
+            pipe.hmget(load, f"n{rank}", f"why{rank}", f"r{rank}", f"g{rank}")
             pipe.zcard(self.keys.lane_queue(lane, urgency))
-            (seconds, micros), (noted, noted_why, slowed), left = pipe.execute()
+            (seconds, micros), (noted, noted_why, slowed, found), left = pipe.execute()
+        if why and left and found != b"shut":  # see lane_take.lua
+            with suppress(OutOfMemoryError):
+                self.redis.hset(load, mapping={f"g{rank}": "shut", f"why{rank}": why})
         now = seconds * 1000 + micros // 1000
         taken = Taken(
             lane, urgency, "", "shut" if left else "empty", now, why, now + due_ms, left=left
@@ -398,8 +402,7 @@ class LaneQueues(LaneLoads):
         args: list[Any] = [word, self.lease_ms, last, *entries]
         reply = cast(Any, self._pick(keys=names, args=args))
         found = [
-            LaneEntry(entry.decode(), blob)
-            for entry, blob in zip(reply[::2], reply[1::2], strict=True)
+            LaneEntry(entry, blob, noted=bool(noted)) for entry, blob, noted in _triples(reply)
         ]
         return Taken(lane, urgency, word, "go", 0, entries=found)
 
@@ -554,6 +557,8 @@ def _taken(lane: str, urgency: Urgency, terms: LaneTerms, word: str, answer: Any
     )
     taken.watched = bool(watched)
     taken.entries = [LaneEntry(*one) for one in _triples(rest)]
+    if noted and taken.entries and taken.entries[0].order <= noted:  # they are in front
+        taken.entries = [replace(one, noted=one.order <= noted) for one in taken.entries]
     return taken
 
 
@@ -565,6 +570,13 @@ def _burst(terms: LaneTerms, rate_per_s: float) -> float:
 def _triples(rest: Sequence[Any]) -> Iterator[tuple[str, bytes, int]]:
     for index in range(0, len(rest), 3):
         yield rest[index].decode(), rest[index + 1], rest[index + 2]
+
+
+def _noted(commit: LaneCommit, changed: Sequence[tuple[str, str]]) -> list[str]:
+    """The names of those that come back noted. changed: names of old and new."""
+    back = [entry.id for entry in commit.back if entry.noted]
+    pairs = zip(commit.changed, changed, strict=True)
+    return back + [name for (old, _), (_, name) in pairs if old.noted]
 
 
 def _packed(commit: LaneCommit) -> list[bytes]:
@@ -582,6 +594,7 @@ def _packed(commit: LaneCommit) -> list[bytes]:
             commit.unused,
             commit.marks,
             len(commit.taken),
+            _noted(commit, changed),
         )
     )
     return [

@@ -39,6 +39,9 @@ RETRY_CAP_S: Final = 0.5
 EXISTING_AT_ONCE: Final = 500
 #: The form of a cluster's address.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
+#: The wake-ups' server, which is never a cluster: its setting, and what that takes.
+BROKER_SETTING: Final = "PUSHFLEET_BROKER_URL"
+BROKER_FORM: Final = "it takes a plain Redis, redis://host:port/0"
 
 
 def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
@@ -95,7 +98,8 @@ def refuse_cluster(client: redis.Redis, setting: str = "PUSHFLEET_REDIS_URL") ->
     except ResponseError:  # INFO forbidden to this user: then only a MOVED would tell
         return
     if int(info.get("cluster_enabled", 0)):
-        raise SettingError(f"{setting} names a server in cluster mode: {CLUSTER_FORM}")
+        form = BROKER_FORM if setting == BROKER_SETTING else CLUSTER_FORM
+        raise SettingError(f"{setting} names a server in cluster mode: {form}")
 
 
 def existing(client: redis.Redis, names: Sequence[str]) -> set[str]:

@@ -84,6 +84,13 @@ def took_too_long(error: BaseException) -> bool:
     return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
 
 
+def met_another(error: BaseException) -> bool:
+    """True when the server ended one of two transactions that waited for each other: again it may
+    pass.
+    """
+    return isinstance(getattr(error, "orig", error), psycopg.errors.DeadlockDetected)
+
+
 def engine(url: str, instead: str | None = None) -> Engine:
     """An engine for `postgresql+psycopg://…`; connections are checked before use, within bounds.
 

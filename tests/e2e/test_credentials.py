@@ -147,6 +147,7 @@ REFUSED = {
     "a quota that is no number": (f"{HUAWEI} --business-id x --quota public=many", "whole number"),
     "a rate that is none": (f"{HUAWEI} --business-id x --rate fast", "--rate"),
     "a rate without its second": (f"{HUAWEI} --business-id x --rate 5", "--rate takes N/s"),
+    "a rate beyond all": (f"{HUAWEI} --business-id x --rate {'9' * 20}/s", "--rate takes N/s"),
     "a rate of none": (f"{HUAWEI} --business-id x --rate 0/s", "--rate takes N/s"),
     "shares over the whole": (
         f"{HUAWEI} --business-id x --reserve chat=60% --reserve call=60%",

@@ -24,9 +24,8 @@ class Fleet:
 
     def join(self, *held: tuple[str, int, int], group: tuple[str, ...] = ANN) -> None:
         """held: (push id, event ts, received) each."""
-        with self.client.pipeline(transaction=True) as pipe:
-            self.one.join(pipe, [(group, *one) for one in held])
-            pipe.execute()
+        names, keep_s = self.one.names(group), self.one.keep_s
+        write_marks(self.client, self.keys, *(("join", names, (*one, keep_s)) for one in held))
 
     def leave(self, *push_ids: str) -> None:
         names = self.two.names(ANN)
@@ -37,7 +36,7 @@ class Fleet:
         write_marks(self.client, self.keys, marks)
 
     def ripe(self, push_id: str, received_ms: int, now_ms: int = NOW_MS) -> bool:
-        (seen,) = self.two.look([(ANN, push_id, received_ms)], now_ms)
+        (seen,) = self.two.look([(ANN, push_id, received_ms, None)], now_ms)
         assert seen.member
         return seen.due
 
@@ -61,7 +60,7 @@ def test_a_push_that_joins_late_is_part_of_the_backlog_and_counted(fleet: Fleet)
     fleet.join(("a", 1, OLD))
     fleet.join(("b", 2, NOW_MS - 50))
     fleet.join(("other", 9, NOW_MS), group=EVE)
-    (seen,) = fleet.two.look([(ANN, "b", NOW_MS - 50)], NOW_MS)
+    (seen,) = fleet.two.look([(ANN, "b", NOW_MS - 50, None)], NOW_MS)
     assert (seen.due, seen.waiting, seen.newest) == (True, 2, "b")
 
 
@@ -81,7 +80,7 @@ def test_who_comes_after_the_newest_has_spoken_is_a_backlog_of_its_own(fleet: Fl
     fleet.leave("b")
     assert not fleet.ripe("late", NOW_MS - 50)
     assert fleet.ripe("old", OLD), "it has waited itself"
-    (seen,) = fleet.one.look([(ANN, "a", OLD)], NOW_MS)
+    (seen,) = fleet.one.look([(ANN, "a", OLD, None)], NOW_MS)
     assert (seen.upto_ms, seen.waiting) == (2, 2)
 
 
@@ -89,17 +88,18 @@ def test_nobody_waits_for_the_newest_of_a_young_backlog_and_of_an_old_one_not_fo
     fleet: Fleet,
 ) -> None:
     fleet.join(("a", 1, NOW_MS), ("b", 2, NOW_MS))
-    assert not fleet.one.look([(ANN, "a", NOW_MS)], NOW_MS)[0].waits_for_newest
+    assert not fleet.one.look([(ANN, "a", NOW_MS, None)], NOW_MS)[0].waits_for_newest
     ripe_ms = NOW_MS + COALESCE_AFTER_MS
     waits = (0, PATIENCE_MS - 1, PATIENCE_MS)
-    told = [fleet.one.look([(ANN, "a", NOW_MS)], ripe_ms + ms)[0].waits_for_newest for ms in waits]
+    ann = (ANN, "a", NOW_MS, None)
+    told = [fleet.one.look([ann], ripe_ms + ms)[0].waits_for_newest for ms in waits]
     assert told == [True, True, False]
-    both = fleet.one.look([(ANN, "a", NOW_MS), (ANN, "b", NOW_MS)], ripe_ms)
+    both = fleet.one.look([ann, (ANN, "b", NOW_MS, None)], ripe_ms)
     assert not any(one.waits_for_newest for one in both), "it is here"
 
 
 def test_what_left_leaves_no_trace(fleet: Fleet) -> None:
     fleet.join(("a", 1, OLD))
-    fleet.one.look([(ANN, "a", OLD)], NOW_MS)
+    fleet.one.look([(ANN, "a", OLD, None)], NOW_MS)
     fleet.leave("a")
     assert not list(fleet.client.scan_iter(f"{fleet.keys.backlog('')}*"))

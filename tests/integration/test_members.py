@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from common.contracts import Device, Message, decode_messages
+from common.ledger_records import PageRecord, unpack_users
 from common.model import Vendor
 from common.ports import MemberPage
 from common.storage.fanouts import Fanouts
@@ -111,12 +112,19 @@ class Registry:
         }
 
 
-def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -> list[str]:
-    """Who of the group is told, page by page: after the first of them all begins anew so often; so
-    many commits come to nothing.
+def people_of(row: Any) -> list[str]:
+    """Whom a record of presence is about."""
+    return unpack_users(row.users) if isinstance(row, PageRecord) else [row.user]
+
+
+def fan_out(
+    client: redis.Redis, space: str, restarts: int, lost_commits: int, registry: Any = None
+) -> list[str]:
+    """Who of the group is told, or has a row, page by page: after the first of them all begins anew
+    so often; so many commits come to nothing.
     """
     keys = Keys(f"push{space}")
-    registry: Any = Registry()
+    registry = Registry() if registry is None else registry
     handler = PresenceHandler(
         Members(client, "im:"), Presence(client, "im:"), registry, Fanouts(client, keys)
     )
@@ -131,6 +139,7 @@ def fan_out(client: redis.Redis, space: str, restarts: int, lost_commits: int) -
             for more in commit.extra:
                 more(pipe)
             pipe.execute()
+        told += [name for row in commit.rows for name in people_of(row)]
         todo = [one for _, blob in commit.forward for one in decode_messages(blob)]
         if restarts:
             restarts -= 1
@@ -145,6 +154,33 @@ def test_nobody_is_told_twice_though_all_pages_come_again(
     everybody = fill(redis_client, 1_500)
     told = fan_out(redis_client, space, restarts, lost_commits)
     assert sorted(told) == sorted(everybody)
+
+
+class NoPhones(Registry):
+    """Nobody has a phone: each has a row of presence and no push."""
+
+    def of_people(self, people: Sequence[tuple[str, str]]) -> Any:
+        return {}
+
+
+@pytest.mark.parametrize(("restarts", "lost_commits"), [(0, 0), (3, 0), (2, 2)])
+def test_nobody_without_a_phone_has_two_rows_though_all_pages_come_again(
+    redis_client: redis.Redis, space: str, restarts: int, lost_commits: int
+) -> None:
+    everybody = fill(redis_client, 1_500)
+    for user in everybody:  # nobody waits for a registration
+        redis_client.hset(f"im:presence:{{A:{user}}}", "pc", f"foreground|windows|{2**50}")
+    told = fan_out(redis_client, space, restarts, lost_commits, NoPhones())
+    assert sorted(told) == sorted(everybody)
+
+
+def test_a_large_group_is_remembered_until_its_last_page(
+    redis_client: redis.Redis, space: str
+) -> None:
+    """Each message to it would keep 41 bytes a member for a day."""
+    fill(redis_client, 1_500)
+    fan_out(redis_client, space, 1, 0)
+    assert not list(redis_client.scan_iter(match=f"push{space}:*:fan:*"))
 
 
 def test_a_group_of_one_page_is_not_remembered(redis_client: redis.Redis, space: str) -> None:

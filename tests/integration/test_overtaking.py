@@ -36,6 +36,8 @@ def _small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "READ_COUNT", READ_COUNT)
     monkeypatch.setattr(intake, "READ_EVENTS", READ_COUNT)
     monkeypatch.setattr(overtaking, "LOOK_ENTRIES", READ_COUNT // 2)
+    # a busy machine waits longer for what is there, and would read the first entry alone
+    monkeypatch.setattr(intake, "FLOW_S", 10.0)
 
 
 class Core:
@@ -226,7 +228,6 @@ def test_the_read_behind_a_wait_is_small(core: Core, monkeypatch: pytest.MonkeyP
     """A burst's first pushes leave while the rest is read."""
     first = READ_COUNT // 4
     monkeypatch.setattr(intake, "FIRST_EVENTS", first)
-    monkeypatch.setattr(intake, "FLOW_S", 10.0)  # a busy machine waits longer for what is there
     loop, chats = core.loop(), [message(f"s{number}") for number in range(2 * READ_COUNT)]
     for again in range(2):
         core.put(*chats[again * READ_COUNT : (again + 1) * READ_COUNT])

@@ -96,6 +96,18 @@ def owned(connection: Connection, token: str) -> None:
     )
 
 
+def is_waiting(engine: Engine) -> bool:
+    """Somebody waits for a lock in this database."""
+    with engine.connect() as connection:
+        return bool(
+            connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND (database ="
+                " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " OR locktype = 'transactionid')"
+            ).scalar()
+        )
+
+
 def test_processes_of_the_version_before_register_while_the_owners_of_tokens_move(
     engine: Engine,
 ) -> None:
@@ -105,24 +117,40 @@ def test_processes_of_the_version_before_register_while_the_owners_of_tokens_mov
         owned(connection, "b2")
     say(engine, "0006")
 
-    def is_waiting() -> bool:
-        with engine.connect() as connection:
-            return bool(
-                connection.exec_driver_sql(
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND (database ="
-                    " (SELECT oid FROM pg_database WHERE datname = current_database())"
-                    " OR locktype = 'transactionid')"
-                ).scalar()
-            )
-
     with ThreadPoolExecutor(1) as other:
         with engine.begin() as connection:
             owned(connection, "b2")
             migrated = other.submit(migrate, engine)
-            eventually(is_waiting)
+            eventually(lambda: is_waiting(engine))
             owned(connection, "a1")
             owned(connection, "c3")
         migrated.result(60)
     with engine.connect() as connection:
         found = connection.exec_driver_sql("SELECT vendor, token, at_ms FROM token_owners")
         assert sorted(map(tuple, found)) == [("apns", one, 7) for one in ("a1", "b2", "c3")]
+
+
+def test_a_process_that_holds_what_a_migration_changes_and_waits_for_it_does_not_end_it(
+    engine: Engine,
+) -> None:
+    """Somebody leaves and somebody registers in one transaction: PostgreSQL ends one of the two."""
+    migrate(engine)
+    with engine.begin() as connection:
+        owned(connection, "t1")
+        connection.exec_driver_sql(
+            'INSERT INTO devices (app, "user", device_id, platform, vendor, business_id, token,'
+            " registered_ms, state, reason, state_ms) VALUES"
+            " ('a', 'ann', 'pad', 'ios', 'apns', 'b', 't1', 5, 'active', '', 5)"
+        )
+    say(engine, "0006")
+    with ThreadPoolExecutor(1) as other:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE devices SET lang = 'zh' WHERE \"user\" = 'ann'")
+            migrated = other.submit(migrate, engine)
+            eventually(lambda: is_waiting(engine))
+            owned(connection, "t9")
+        migrated.result(60)
+    check(engine)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT state, lang FROM devices")
+        assert list(map(tuple, found)) == [("moved", "zh")]

@@ -14,7 +14,9 @@ class HeldView:
     def __init__(self, store: HeldPushes) -> None:
         self._store = store
 
-    def look(self, asks: Sequence[tuple[tuple[str, ...], str, int]]) -> Sequence[View | None]:
+    def look(
+        self, asks: Sequence[tuple[tuple[str, ...], str, int, int | None]]
+    ) -> Sequence[View | None]:
         return [
             View(one.upto_ms, one.newest, one.newest_ms, one.waiting, one.waits_for_newest, one.due)
             if one.member

@@ -86,7 +86,7 @@ def _refusal_of(error: Exception) -> tuple[str, int] | None:
         isinstance(error, ProgrammingError)
         and getattr(error.orig, "sqlstate", None) in NO_SUCH_TABLE_OR_COLUMN
     ):
-        return "the database has not the tables of this version: pushfleet migrate", WRONG_USE
+        return _of_tables(), WRONG_USE
     if isinstance(error, OperationalError):
         return (
             f"PostgreSQL can't be reached ({_why(error)}): is it running, and is "
@@ -94,6 +94,16 @@ def _refusal_of(error: Exception) -> tuple[str, int] | None:
             UNREACHABLE,
         )
     return None
+
+
+def _of_tables() -> str:
+    """Where a replica is asked, too, it may be that one."""
+    from common.config import Settings
+
+    words = "the database has not the tables of this version: pushfleet migrate"
+    if Settings.load().database_reports_url is None:
+        return words
+    return f"{words}; PUSHFLEET_DATABASE_REPORTS_URL names a replica of it"
 
 
 def _why(error: DBAPIError) -> str:

@@ -21,6 +21,8 @@ from workers.vendors.account_secrets import SECRET_BYTES_MAX, option_of, secret_
 from workers.vendors.types import CredentialError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+#: `--rate`, a second: no vendor takes more, and a slower lane would rather be paused.
+RATE_MIN, RATE_MAX = 0.001, 1_000_000
 #: Every vendor's account fields, by name, each with the vendors that have it.
 FIELDS = {
     name: {vendor: spec.account[name] for vendor, spec in VENDORS.items() if name in spec.account}
@@ -350,8 +352,11 @@ def _limits(given: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
             raise CliError("--reserve: the shares add up to more than 100%")
     if given["rate"]:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)/s", given["rate"])
-        if match is None or float(match[1]) <= 0:
-            raise CliError(f"--rate takes N/s, for instance 500/s, not {given['rate']!r}")
+        if match is None or not RATE_MIN <= float(match[1]) <= RATE_MAX:
+            raise CliError(
+                f"--rate takes N/s, for instance 500/s, from {RATE_MIN} to {RATE_MAX:,}, "
+                f"not {given['rate'][:40]!r}"
+            )
         limits["rate"] = float(match[1])
     if given.get("quota_tz"):
         check_zone(given["quota_tz"], "--quota-tz")

@@ -14,6 +14,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from common.config import SettingError
 from common.storage.living import Heartbeats
 
 log = logging.getLogger(__name__)
@@ -80,5 +81,7 @@ class WorkBeat:
             words()
         except (RedisError, OSError) as error:
             log.warning("Redis is away", extra={"reason": type(error).__name__})
+        except SettingError:
+            return  # it ends the process, which says so in one line
         except Exception as error:
             log.exception("a heartbeat broke", extra={"reason": type(error).__name__})

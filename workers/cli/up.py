@@ -30,7 +30,7 @@ from common.secret_keys import secret_keys
 from common.setting_checks import EMBEDDED, host_port
 from common.storage.keys import Keys
 from common.storage.living import Heartbeats
-from common.storage.redis import connect
+from common.storage.redis import BROKER_SETTING, connect
 from common.storage.shards import check_shards
 from workers.cli.opening import program
 from workers.embedded import EmbeddedError, Running, start_embedded
@@ -71,11 +71,14 @@ def alive_in_redis(settings: Settings, names: Sequence[str]) -> bool:
 def forget_earlier(settings: Settings, names: Sequence[str]) -> None:
     """Removes what a killed `up` left in Redis, so that this one does not look ready.
 
-    Raises SettingError for another number of shards.
+    Raises SettingError for another number of shards, and for wake-ups on a cluster.
     """
     with contextlib.closing(connect(settings.redis_url)) as client:
         check_shards(client, Keys(settings.key_root), settings.shards, starts=False)
         Heartbeats(client, Keys(settings.key_root)).leave(names)
+    if settings.broker_url not in (None, settings.redis_url):
+        with contextlib.suppress(RedisError, OSError):
+            connect(settings.broker_url, BROKER_SETTING).close()
 
 
 class LocalFleet:
@@ -115,9 +118,8 @@ class LocalFleet:
         return [worker.name for worker in self._lines.workers] if self._lines else []
 
     def check(self) -> None:
-        """All checks before the start. Raises EmbeddedError where a fleet runs here already.
-
-        Raises SettingError for wrong settings.
+        """All checks before the start. Raises SettingError for wrong settings, and where a fleet
+        runs here already.
         """
         data_dir = self.wanted.data_dir
         run = runfile.read(data_dir)
@@ -126,7 +128,7 @@ class LocalFleet:
                 f"a fleet runs in {data_dir} already (process {run['pid']}): end that one, or "
                 "set PUSHFLEET_DATA_DIR"
             )
-            raise EmbeddedError(words)
+            raise SettingError(words)
         _make_folder(data_dir)
         self._read = with_replicas(
             read_procfile(self._procfile, _procfile_environ(self.wanted)), self._replicas

@@ -95,6 +95,7 @@ def worker(stage: str, vendors: str, roles: str, index: int) -> None:
     logs.setup(settings, stage, process=name)
     runtime, beat = _begun(settings, stage, name, role_of(stage, chosen, part))
     _tables_fit(runtime)
+    _broker_fits(runtime)
     if stage in (PRESENCE, ROUTING, DELIVERY):
         _celery(runtime, stage, chosen, beat)
         return
@@ -169,6 +170,18 @@ def _tables_fit(runtime: Runtime) -> None:
         raise
     except database_unavailable() as error:
         log.warning("the database is away", extra={"reason": type(error).__name__})
+
+
+def _broker_fits(runtime: Runtime) -> None:
+    """SettingError for one in cluster mode. One that is away is waited for later."""
+    if _rings(runtime):
+        with contextlib.suppress(RedisError, OSError):
+            _ = runtime.broker
+
+
+def _rings(runtime: Runtime) -> bool:
+    """True for a process that sends or hears wake-ups."""
+    return runtime.role.partition(":")[0] in ("intake", PRESENCE, ROUTING, DELIVERY, UPKEEP)
 
 
 def _names_its_database(runtime: Runtime) -> None:
@@ -284,6 +297,8 @@ def _heartbeat(
 
 def _ready(runtime: Runtime) -> bool:
     runtime.redis.ping()
+    if _rings(runtime):
+        runtime.broker.ping()
     runtime.database_answers()
     return True
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from common.model import Decision, Verdict
 from workers.delivery.causes import cause_of
-from workers.delivery.coalescing import OLD_S, coalesce, group_of, may_coalesce
+from workers.delivery.coalescing import OLD_S, coalesce, group_of, joins, may_coalesce
 from workers.delivery.lane import Lane
 from workers.delivery.ports import BreakerOpen, BreakerProbe, DeliveryPorts, RoundReport
 from workers.delivery.results import Results, RoundStep
@@ -43,7 +43,16 @@ def coalesced(
     if all(work.target.held_by is None and work.note.received_ms >= old_ms for work in works):
         return RoundStep(works)
     held = [work for work in works if work.target.held_by is not None and may_coalesce(work)]
-    asks = [(group_of(work), work.target.push_id, work.note.received_ms) for work in held]
+    # whoever an outage holds is in its group: an earlier release left some without one
+    asks = [
+        (
+            group_of(work),
+            work.target.push_id,
+            work.note.received_ms,
+            work.note.ts_ms if joins(work, work.target.held_by) else None,
+        )
+        for work in held
+    ]
     found = ports.backlog.look(asks) if held else ()
     views = {
         work.target.push_id: view

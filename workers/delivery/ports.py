@@ -163,10 +163,10 @@ class AccessTokens(Protocol):
 
 
 class HeldPushStore(Protocol):
-    def look(self, asks: Sequence[tuple[Group, str, int]]) -> Sequence[View | None]:
+    def look(self, asks: Sequence[tuple[Group, str, int, int | None]]) -> Sequence[View | None]:
         """Each held push's group, None where no outage held it.
 
-        asks: group, push id, received ms.
+        asks: group, push id, received ms, ts of its event if it joins a group that it is not in.
         """
         ...
 

@@ -460,21 +460,19 @@ class LaneSender:
             return None
         if taken.what == "shut" and lane is not None:
             more = self._noted(lane, taken)
-            return (
-                taken.now_ms + 1
-                if more
-                else min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
-            )
+            if more or (more is not None and taken.due_ms <= taken.now_ms + 1):
+                return taken.now_ms + 1  # all is noted: it may be asked again
+            return min(max(taken.due_ms, taken.now_ms + 50), taken.now_ms + SHUT_MOST_MS)
         if taken.what == "wait":
             return max(taken.due_ms, taken.now_ms + 1)
         if taken.what == "probe":
             return taken.now_ms + AGAIN_MS if taken.left else None
         return max(taken.due_ms, taken.now_ms) if taken.left else None
 
-    def _noted(self, lane: Lane, taken: Taken) -> bool:
-        """Marks what waits behind a stopped lane as held; True when there may be more.
+    def _noted(self, lane: Lane, taken: Taken) -> bool | None:
+        """Notes what waits behind a stopped lane as held; True when there may be more.
 
-        A server without free memory is only logged.
+        None: it could not be. A server without free memory is only logged.
         """
         try:
             return self._threads.rounds_of(taken).unsent.note_outage(
@@ -484,4 +482,4 @@ class LaneSender:
             log.warning(
                 "waiting pushes could not be marked", extra={"reason": type(error).__name__}
             )
-            return False
+            return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
+from redis.client import Pipeline
 
 from common import metrics
 from common.clock import AskedSeldom, now_ms
@@ -19,7 +20,7 @@ from common.model import Decision, Urgency
 from common.ports import DeviceDirectory, MemberPages, Presences
 from common.storage import keys
 from common.storage.delayed import Later
-from common.storage.fanouts import Event, Fanouts
+from common.storage.fanouts import KEEP_SPREAD_S, Fanouts
 from common.storage.streams import Entry
 from common.storage.unavailable import store_unavailable
 from workers.app import ROUTING
@@ -109,8 +110,9 @@ class PresenceHandler(PackedEntries):
 
     def _look(self, messages: Sequence[Message]) -> tuple[Sequence[OfflineRecipients], Commit]:
         now = now_ms()
-        seen = presence.look(messages, self.members, self.presences, self.devices, now)
-        named = self._once(seen)
+        seen = presence.look(
+            messages, self.members, self.presences, self.devices, now, self.fanouts
+        )
         return seen.offline, Commit(
             forward=[(presence_stream(message), encode([message])) for message in seen.onward],
             rows=[
@@ -121,43 +123,16 @@ class PresenceHandler(PackedEntries):
                 Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS)
                 for message in seen.later
             ],
-            extra=[lambda pipe: self.fanouts.note(pipe, named)] if named else (),
+            extra=[lambda pipe: self._note(pipe, seen)] if seen.named else (),
             after=[lambda: _count(seen)],
         )
 
-    def _once(self, seen: presence.Seen) -> Mapping[Event, set[str]]:
-        """Drops recipients named by an earlier page of their event; returns the rest by event.
-
-        It compares within this call too: with several shards two parts may come in one read. The
-        commit records the names.
-        """
-        paged = {(message.app, message.event_id) for message in seen.onward}
-        people: dict[Event, list[str]] = {}
-        for one in seen.offline:
-            event = (one.message.app, one.message.event_id)
-            if one.message.pages or event in paged:
-                people.setdefault(event, []).extend(who.user for who in one.recipients)
-        if not people:
-            return {}
-        met = self.fanouts.named(people)
-        fresh: dict[Event, set[str]] = {event: set() for event in people}
-        offline = []
-        for one in seen.offline:
-            event = (one.message.app, one.message.event_id)
-            recipients = one.recipients
-            if event in people:
-                recipients = tuple(who for who in recipients if who.user not in met[event])
-                names = {who.user for who in recipients}
-                met[event] |= names
-                fresh[event] |= names
-            if recipients:
-                offline.append(
-                    one
-                    if len(recipients) == len(one.recipients)
-                    else msgspec.structs.replace(one, recipients=recipients)
-                )
-        seen.offline = offline
-        return {event: users for event, users in fresh.items() if users}
+    def _note(self, pipe: Pipeline, seen: presence.Seen) -> None:
+        named = {event: marks for event, marks in seen.named.items() if marks}
+        if self.spread is None:
+            self.fanouts.note(pipe, named, seen.ended)
+        else:  # the last page may have nobody of this shard
+            self.fanouts.note(pipe, named, keep_s=KEEP_SPREAD_S)
 
     def items(self, blob: bytes) -> Sequence[Message]:
         return decode_messages(blob)

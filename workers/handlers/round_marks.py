@@ -88,10 +88,14 @@ class RoundMarks:
             claims = self.keys.claims(day_of(note.ts_ms), target.push_id)
             commit.mark("done", [claims], target.push_id, CLAIM_KEEP_S)
         if target.held_by is not None:
-            commit.mark("leave", self.backlog.names(group_of(work)), target.push_id)
+            self.leave(commit, work)
         if one.decision == Decision.ACCEPTED and work.coalesced_count > 1:
             names = self.backlog.names(group_of(work))
             commit.mark("spoken", names, note.ts_ms, self.backlog.marks_s)
+
+    def leave(self, commit: LaneCommit, work: PendingPush) -> None:
+        """It waits with its group no more, if it is in one."""
+        commit.mark("leave", self.backlog.names(group_of(work)), work.target.push_id)
 
     def _wait(self, commit: LaneCommit, wait: Deferral) -> None:
         """A push that an outage holds back from now on joins its group."""

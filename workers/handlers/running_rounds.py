@@ -36,7 +36,7 @@ LANE_SHARE: Final = 0.8
 #: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
 #: Longest wait of a round that is prepared behind another one, seconds: what was recalled or read
-#: meanwhile is unknown to it. After a longer one no round is prepared so for AHEAD_AGAIN_S.
+#: meanwhile is unknown to it. Then it is given back, and no round is prepared so for AHEAD_AGAIN_S.
 AHEAD_S, AHEAD_AGAIN_S = 0.25, 5.0
 #: Seconds that a round waits for its lane's rate at least, for its end not to be near.
 LASTS_S: Final = 0.1
@@ -174,16 +174,16 @@ class RunningRounds:
             self.ended.set()
 
     def reached(self, one: RunningRound, *, whole: bool) -> bool:
-        """Its send is next; waits for the round before it. False: it would overtake what is left of
-        that one, or has waited for too long. whole: as of RunningRound.
+        """Its send is next; waits for the round before it, AHEAD_S at most. False: it would
+        overtake that one or what is left of it. whole: as of RunningRound.
         """
         leader, began = one.leader, time.monotonic()
         if leader is not None:
-            leader.over.wait()
-            if not leader.clean:
-                return False
-            if (now := time.monotonic()) - began > AHEAD_S:
-                self._ahead_from = now + AHEAD_AGAIN_S
+            # a machine that stood still says that it is over, however long ago this one was ready
+            over = leader.over.wait(AHEAD_S) and time.monotonic() - began <= AHEAD_S
+            if not over:
+                self._ahead_from = time.monotonic() + AHEAD_AGAIN_S
+            if not over or not leader.clean:
                 return False
             one.leader = None  # else each would keep all those before it
         if began < self._ahead_from:
@@ -201,7 +201,7 @@ class RunningRounds:
         It is the same for the whole look: others begin in it before its lane's next one does.
         """
         running = self.own()
-        only = running[0] if len(running) == 1 else None
+        only = running[0] if len(running) == 1 and time.monotonic() >= self._ahead_from else None
         self._leader = only if only is not None and only.whole and not only.lasts else None
 
     def _leader_of(self, taken: Taken) -> RunningRound | None:

@@ -15,6 +15,7 @@ from common.ledger_records import DeadRecord, Record
 from common.model import Decision, Urgency, Vendor
 from common.storage.delayed import as_new
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
+from common.storage.lane_loads import Joining
 from workers.app import DELIVERY
 from workers.delivery import deliver as delivery
 from workers.delivery import settle as settling
@@ -131,6 +132,7 @@ class UnsentEntries:
                 )
             )
             self._marks.free(commit, work)
+            self._marks.leave(commit, work)
         commit.records = records
         commit.taken.append(self._runtime.keys.taken(entry.id))
         self._runtime.lane_queues.commit(taken, commit)
@@ -168,19 +170,19 @@ class UnsentEntries:
         return works, one.rest().blob
 
     def note_outage(self, lane: Lane, taken: Taken, why: str, count_max: int) -> bool:
-        """Marks pushes behind a stopped lane as held, in place; True when there may be more.
+        """Notes pushes behind a stopped lane as held, in place; True when there may be more.
 
-        Each is read once per outage: its row records the wait, and its conversation's group is
-        counted.
+        Each is read once per outage: its row records the wait, and it joins its conversation's
+        group.
         """
         queues = self._runtime.lane_queues
-        found = queues.walk(taken.lane, taken.urgency, taken.noted, count_max)
+        found = queues.unnoted(taken.lane, taken.urgency, count_max)
         if not found:
             return False
         records: list[Record] = []
-        held: list[tuple[tuple[str, ...], str, int, int]] = []
+        held: dict[str, list[Joining]] = {entry: [] for entry, _ in found}
         now, business_id = now_ms(), lane.credential.business_id
-        for _, blob in found:
+        for entry, blob in found:
             for work in readable(blob):
                 if work.target.held_by is None:
                     target = msgspec.structs.replace(work.target, held_by=why)
@@ -193,18 +195,13 @@ class UnsentEntries:
                         )
                     )
                 if joins(work, why) and not joins(work, work.target.held_by):
-                    held.append(
-                        (
-                            group_of(work),
-                            work.target.push_id,
-                            work.note.ts_ms,
-                            work.note.received_ms,
-                        )
-                    )
+                    names, note = self._marks.backlog.names(group_of(work)), work.note
+                    joining = (names, work.target.push_id, note.ts_ms, note.received_ms)
+                    held[entry].append(joining)
         with queues.redis.pipeline(transaction=True) as pipe:
             if records:
                 pipe.xadd(self._runtime.keys.stream("ledger"), {"b": encode(records)})
-            queues.noted(pipe, taken.lane, taken.urgency, found[-1][0], why)
-            self._runtime.backlog.join(pipe, held)  # a script comes last: see execute_watched
+            # a script comes last: see execute_watched
+            queues.note(pipe, taken.lane, taken.urgency, why, held, self._marks.backlog.keep_s)
             pipe.execute()
         return len(found) == count_max

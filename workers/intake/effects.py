@@ -201,6 +201,9 @@ def _report(event: Event, base: int | None, to: Writes) -> None:
 
 # ---------------------------------------------------------------- settings
 
+#: A mute may last until any number, but it travels with each message: the queues carry 64 bits.
+FOR_EVER_MS: Final = 2**53 - 1
+
 
 def _settings(event: Event, names: Names) -> dict[str, Any]:
     data: events.SettingsUpdated = event.data
@@ -210,7 +213,11 @@ def _settings(event: Event, names: Names) -> dict[str, Any]:
         if value is not msgspec.UNSET:
             fields[name] = msgspec.to_builtins(value)
     if isinstance(data.mute, events.Mute):
-        muted = {"mode": data.mute.mode, "until_ms": data.mute.until_ms}
+        until_ms = data.mute.until_ms
+        muted = {
+            "mode": data.mute.mode,
+            "until_ms": None if until_ms is None else min(until_ms, FOR_EVER_MS),
+        }
         fields[f"mute:{named(data.mute.conversation)}"] = muted
     if isinstance(data.content_key, events.ContentKey):
         device = data.content_key.device_id

@@ -10,7 +10,7 @@ import msgspec
 
 from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
-from common.ports import DeviceDirectory, MemberPages, Presences, Session
+from common.ports import DeviceDirectory, FanOut, MemberPages, NamedBefore, Presences, Session
 from common.values import Value
 from workers.presence.absence import in_front, judge, sent_ms
 
@@ -43,7 +43,8 @@ class Deviceless(Value, frozen=True):
 class Seen:
     """The result of a batch of messages. later: for a second look.
 
-    onward: pages of large groups still to be read; empty: messages without any recipient.
+    onward: pages of large groups still to be read; empty: messages without any recipient. named:
+    marks of the people whom these pages name; ended: fan-outs whose last page was read.
     """
 
     offline: list[OfflineRecipients] = field(default_factory=list)
@@ -53,6 +54,8 @@ class Seen:
     onward: list[Message] = field(default_factory=list)
     empty: list[Message] = field(default_factory=list)
     malformed: int = 0
+    named: dict[FanOut, list[bytes]] = field(default_factory=dict)
+    ended: set[FanOut] = field(default_factory=set)
 
 
 class Chunk(Value, frozen=True):
@@ -133,8 +136,12 @@ def look(
     presences: Presences,
     directory: DeviceDirectory,
     now_ms: int,
+    fanouts: NamedBefore | None = None,
 ) -> Seen:
-    """Reads presence and devices of all these messages' people in a few calls and judges each."""
+    """Reads presence and devices of all these messages' people in a few calls and judges each.
+
+    fanouts: of a message in pages nobody is judged twice.
+    """
     seen = Seen()
     todo: list[Chunk] = []
     for chunk, more in chunks(messages, members):
@@ -143,6 +150,8 @@ def look(
             seen.onward.append(more)
         elif is_for_nobody(chunk.message, chunk.users, more):
             seen.empty.append(chunk.message)
+    if fanouts is not None:
+        todo = _once(todo, fanouts, seen)
     people: list[tuple[str, str]] = []
     for chunk in todo:
         app = chunk.message.app
@@ -157,6 +166,32 @@ def look(
         )
         at = end
     return seen
+
+
+def _once(todo: list[Chunk], fanouts: NamedBefore, seen: Seen) -> list[Chunk]:
+    """The chunks without people whom an earlier page of their fan-out has named, or an earlier one
+    of these: with several shards two parts may come in one read.
+    """
+    onward = {(more.app, more.event_id) for more in seen.onward}
+    people: dict[FanOut, list[str]] = {}
+    for chunk in todo:
+        event = chunk.message.app, chunk.message.event_id
+        if chunk.message.pages or event in onward:
+            people.setdefault(event, []).extend(chunk.users)
+    if not people:
+        return todo
+    seen.ended = people.keys() - onward
+    unnamed, found = fanouts.unnamed(people), list[Chunk]()
+    for chunk in todo:
+        fresh = unnamed.get((chunk.message.app, chunk.message.event_id))
+        if fresh is not None:
+            users = tuple([user for user in chunk.users if user in fresh])
+            marks = [fresh.pop(user) for user in users]
+            seen.named.setdefault((chunk.message.app, chunk.message.event_id), []).extend(marks)
+            found.append(chunk if len(users) == len(chunk.users) else Chunk(chunk.message, users))
+        else:
+            found.append(chunk)
+    return found
 
 
 def _judge_all(

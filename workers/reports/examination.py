@@ -104,6 +104,7 @@ def _of_the_fleet(runtime: Runtime, redis_there: bool, database_there: bool) -> 
         (both, "vendors", network.vendor_findings),
         (database_there, "receipts", lambda runtime: network.receipt_findings(runtime.settings)),
         (database_there, "doors", door_findings),
+        (True, "reports", servers.reports_findings),
     )
     for possible, name, check in checks:
         if possible:

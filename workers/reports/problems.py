@@ -250,6 +250,28 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         ("version {current}, not {newest}", "表结构版本 {current}，应为 {newest}"),
         _same("pushfleet migrate"),
     ),
+    "reports_away": ProblemKind(
+        (
+            "can't be read: {said}; the fleet's own database is asked meanwhile",
+            "无法读取：{said}；暂由主数据库代替",
+        ),
+        (
+            "is it running, and is PUSHFLEET_DATABASE_REPORTS_URL right?",
+            "检查其是否运行，以及 PUSHFLEET_DATABASE_REPORTS_URL 是否正确",
+        ),
+    ),
+    "reports_tables": ProblemKind(
+        (
+            "version {current}, not {newest}: `why`, console and API find nothing there",
+            "表结构版本 {current}，应为 {newest}：`why`、控制台和 API 无法从中查询",
+        ),
+        (
+            "PUSHFLEET_DATABASE_REPORTS_URL is a replica of PUSHFLEET_DATABASE_URL: another "
+            "address, or wait until it has caught up",
+            "PUSHFLEET_DATABASE_REPORTS_URL 须为 PUSHFLEET_DATABASE_URL 的只读副本："
+            "请更正地址，或等待其追上主库",
+        ),
+    ),
     "database_no_days": ProblemKind(
         ("this user may not create the ledger's days", "该用户无权创建账本的日分区"),
         _same("GRANT CREATE ON SCHEMA public TO <user>"),

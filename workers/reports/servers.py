@@ -19,13 +19,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.config import SettingError, Settings
 from common.secret_keys import SECRET_KEYS_NAME, secret_keys
-from common.storage import migrations
+from common.storage import migrations, sql
 from common.storage.cluster import client_for
 from common.storage.migrations import migrate
 from common.storage.presence import until_ms
-from common.storage.redis import CLUSTER_FORM
+from common.storage.redis import BROKER_FORM, BROKER_SETTING, CLUSTER_FORM
 from common.storage.streams import GROUP
-from workers.reports.findings import Finding, away, bad, database_error, good, redis_error
+from workers.reports.findings import (
+    Finding,
+    away,
+    bad,
+    database_error,
+    good,
+    redis_error,
+    words_of,
+)
 from workers.runtime import Runtime
 
 #: The oldest usable server is the first with XAUTOCLAIM.
@@ -75,6 +83,19 @@ def redis_findings(runtime: Runtime) -> Iterator[Finding]:
             continue
         yield from _described(name, redis)
         yield from _tried(name, setting, redis, runtime)
+    if runtime.settings.broker_url not in (None, runtime.settings.redis_url):
+        yield _broker_finding(runtime)
+
+
+def _broker_finding(runtime: Runtime) -> Finding:
+    """Of the wake-ups' own server: nothing has to last there, so it is only asked to answer."""
+    try:
+        runtime.broker.ping()
+    except SettingError as error:
+        return away("broker", "redis_form", said=error, setting=BROKER_SETTING, form=BROKER_FORM)
+    except (RedisError, OSError) as error:
+        return redis_error("broker", error, BROKER_SETTING)
+    return good("broker", "Celery's Redis answers")
 
 
 def _described(name: str, redis: Redis) -> Iterator[Finding]:
@@ -357,9 +378,7 @@ def database_findings(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
-    config = Config()
-    config.set_main_option("script_location", str(migrations.__path__[0]))
-    script = ScriptDirectory.from_config(config)
+    script = _script()
     newest = set(script.get_heads())
     if current == newest:
         yield good("tables", f"version {', '.join(sorted(current))}")
@@ -376,6 +395,34 @@ def _tables(runtime: Runtime, current: set[str]) -> Iterator[Finding]:
         yield bad("tables", "tables_newer", **versions)
     else:
         yield bad("tables", "tables_other", fix=lambda: migrate(runtime.engine), **versions)
+
+
+def reports_findings(runtime: Runtime) -> Iterator[Finding]:
+    """Of the read replica, where there is one: it answers and has the tables of this version."""
+    url = runtime.settings.database_reports_url
+    if url is None:
+        return
+    engine = sql.engine(url)
+    try:
+        with engine.connect() as connection:
+            current = set(MigrationContext.configure(connection).get_current_heads())
+    except (SQLAlchemyError, OSError) as error:
+        yield bad("reports", "reports_away", said=words_of(error))
+        return
+    finally:
+        engine.dispose()
+    newest = set(_script().get_heads())
+    if current == newest:
+        yield good("reports", "the replica has the tables of this version")
+        return
+    versions = [", ".join(sorted(found)) or "none" for found in (current, newest)]
+    yield bad("reports", "reports_tables", current=versions[0], newest=versions[1])
+
+
+def _script() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(migrations.__path__[0]))
+    return ScriptDirectory.from_config(config)
 
 
 def _written_rows(runtime: Runtime) -> Iterator[Finding]:

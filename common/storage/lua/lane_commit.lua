@@ -4,7 +4,8 @@
 --         then the keys of marks, then push:{s0}:taken:<entry>
 -- ARGV[1] sender's word, ARGV[2] MessagePack: {entries that end, entries that come back as they are, entries that come back changed as
 --         {old, new}, change of the load's bytes, delays of the delayed members in ms, unused tokens as {arrival time of the last, unused,
---         rate} or {}, marks as {kind, key number, …}, how many of the last KEYS are what the entries have taken}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
+--         rate} or {}, marks as {kind, key number, …}, how many of the last KEYS are what the entries have taken, those of the entries that come back
+--         that are noted, see noted.lua}, ARGV[3] the ledger's record or "", then the batches of the changed entries, then
 --         the delayed members (cmsgpack knows no binary strings)
 -- returns the entries that are not this sender's: nothing was written then; {} when all is
 -- why     a sender that stood still must not write over what another took from it; it frees before it adds, so that a full server, which
@@ -30,10 +31,12 @@ local function all_of(command, key, parts) -- Lua hands over some thousand at on
   for i = 1, #parts, 1000 do call(command, key, unpack(parts, i, math.min(i + 999, #parts))) end
 end
 local gone, queued, blobs, waits = {}, {}, {}, 0
+local noted = told[9][1] and {}
+for _, id in ipairs(told[9]) do noted[id] = true end
 for _, id in ipairs(ended) do gone[#gone + 1] = id end
 local function queue(id)
   local order, n = string.match(id, '^[^;]*;%d;(%d+);(%d+);')
-  queued[#queued + 1], queued[#queued + 2] = order, id
+  queued[#queued + 1], queued[#queued + 2] = noted and noted[id] and order - NOTED or order, id
   waits = waits + tonumber(n)
 end
 for _, id in ipairs(back) do queue(id) end
@@ -114,13 +117,8 @@ for _, mark in ipairs(told[7]) do
     if ts < 0 then call('HSETNX', key, 'ts', '0') end
     if old[2] == id then call('HDEL', key, 'by', 'until') end
     if call('PTTL', key) < keep then call('PEXPIRE', key, keep) end
-  elseif kind == 'join' then -- see held.lua
-    local marks = KEYS[mark[2] + 1]
-    local since = call('EXISTS', key) == 1 and call('HGET', marks, 'since')
-    if not since or mark[5] < tonumber(since) then call('HSET', marks, 'since', mark[5]) end
-    call('ZADD', key, mark[4], mark[3])
-    call('EXPIRE', key, mark[6])
-    call('EXPIRE', marks, mark[6])
+  elseif kind == 'join' then
+    join(key, KEYS[mark[2] + 1], mark[3], mark[4], mark[5], mark[6])
   elseif kind == 'leave' then
     call('ZREM', key, mark[3])
     if call('EXISTS', key) == 0 then call('HDEL', KEYS[mark[2] + 1], 'since', 'patience') end

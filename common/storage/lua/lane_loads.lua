@@ -10,6 +10,7 @@ for at = 1, #KEYS, 5 do
   for u = 1, 4 do
     local count, first = load[1] and load[1] ~= '0' and call('ZCARD', KEYS[at + u]) or 0, 0 -- without bytes there is no entry
     if count > 0 then first = tonumber(call('ZRANGE', KEYS[at + u], 0, 0, 'WITHSCORES')[2]) end
+    if first < 0 then first = first + NOTED end
     out[n + 1], out[n + 2] = count, first
     n = n + 2
   end

@@ -7,6 +7,11 @@ local call, left = redis.call, tonumber(ARGV[1])
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local found = {}
+-- while the lane flows all up to that order were noted before they were taken, see lane_take.lua; behind a stopped one it is looked at anew
+local function noted(load, u, order)
+  local known = call('HMGET', load, 'n' .. u, 'g' .. u)
+  return known[1] and known[2] ~= 'shut' and tonumber(order) <= tonumber(known[1])
+end
 for at = 0, #KEYS - 1, 8 do
   local over = call('ZRANGEBYSCORE', KEYS[at + 1], '-inf', now, 'LIMIT', 0, left)
   left = left - #over
@@ -15,7 +20,7 @@ for at = 0, #KEYS - 1, 8 do
     call('ZREM', KEYS[at + 1], id)
     call('HDEL', KEYS[at + 2], id)
     call('HINCRBY', KEYS[at + 3], id, 1)
-    call('ZADD', KEYS[at + 5 + tonumber(u)], order, id)
+    call('ZADD', KEYS[at + 5 + tonumber(u)], noted(KEYS[at + 4], u, order) and order - NOTED or order, id)
     call('HINCRBY', KEYS[at + 4], 'w', n)
   end
   local first = call('ZRANGE', KEYS[at + 1], 0, 0, 'WITHSCORES')

@@ -1,12 +1,13 @@
 -- lane_take: entries of some lanes' queues for one sender, of each as many as the breaker and the rate allow of the next second.
 -- KEYS    eight per lane:
---         [1] push:{<lane>}:queue:<urgency>  zset: entry -> its order
+--         [1] push:{<lane>}:queue:<urgency>  zset: entry -> its order; of noted ones see noted.lua
 --         [2] push:{<lane>}:blobs            hash: entry -> batch
 --         [3] push:{<lane>}:leases           zset: entry -> until when its sender must have been heard of, ms
 --         [4] push:{<lane>}:holders          hash: entry -> its sender's word
 --         [5] push:{<lane>}:tries            hash: entry -> how many senders died with it
 --         [6] push:{<lane>}:load             hash: b bytes, w pushes that wait, n<urgency> order up to which an outage was noted, why<urgency>,
---                                            r<urgency> order up to which the rate has held entries up
+--                                            r<urgency> order up to which the rate has held entries up, g<urgency> "shut" since it was
+--                                            found stopped, then until when nothing goes before all that waited is noted, ms
 --         [7] push:lane:<lane>               hash: the breaker, see lane_ask.lua
 --         [8] push:rate:<lane>               hash: see rate_now.lua
 -- ARGV    1 ms of a lease, 2 most entries of a lane, 3 most bytes of a lane, 4 seconds a probe may take, 5 MessagePack, per lane: sender's word, most
@@ -14,12 +15,14 @@
 --         1 chat, 2 group, 3 bulk), true: the account is gone, nothing is asked
 -- returns per lane {what, now ms, why, due ms, what the rate allows, rate, order noted, why noted, order held up by the rate, entries left, 1 if
 --         the breaker counts answers, then per entry: entry, batch, deliveries}
---         what: "go" (all of these), "probe" (one push), "wait" (until due: rate or Retry-After), "shut" (until due: why), "empty"
+--         what: "go" (all of these), "probe" (one push), "wait" (until due: rate or Retry-After), "shut" (until due: why; due now: what waits
+--         is to be noted, then it may be asked again), "empty"
 --         several of one lane are its parts in several shards: what is one for the lane is asked once
 -- why     an entry is "<owner>;<urgency>;<order>;<pushes>;<requests>;<bytes>;<expires>", so nothing is read that is not taken; the first write
 --         frees memory (ZREM), so that a full server, which judges a script by it, lets it pass; many lanes in one call, as a call costs more
 --         than what it does for a lane with one push
 local PAUSE_MAX_S = 600
+local NOTING_MS = 1000 -- the longest time that a lane which may send waits for its notes
 local call = redis.call
 local t = call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
@@ -28,6 +31,7 @@ local stamp, slowed = string.format('%.6f', now), string.format('%d', now_ms * 1
 local till, entries_max, bytes_max, probe_s = now_ms + tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local breakers, rates = {}, {} -- by key, as they stand now
+local fields = {} -- of a load, by level
 local function breaker(key)
   if not breakers[key] then breakers[key] = call('HMGET', key, 'state', 'why', 'until', 'version', 'probe_until', 'window') end
   return breakers[key]
@@ -46,6 +50,23 @@ local dead = {}
 for i = 5, #KEYS, 8 do dead[#dead + 1] = KEYS[i] end
 dead = call('EXISTS', unpack(dead)) > 0
 
+-- noted: as HMGET has it below
+local function found_shut(LOAD, level, noted, why)
+  if noted[4] ~= 'shut' then redis.pcall('HSET', LOAD, 'g' .. level, 'shut', 'why' .. level, why) end
+end
+-- whoever goes must know of all that waited with it: true while some of what was here when the lane opened is not noted
+local function to_be_noted(QUEUE, LOAD, level, noted)
+  if noted[4] == 'shut' then
+    noted[1], noted[4] = noted[1] or '0', string.format('%d', now_ms + NOTING_MS)
+    local last = tonumber(call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2])
+    if last > tonumber(noted[1]) then noted[1] = string.format('%d', last) end
+    call('HDEL', LOAD, 'g' .. level) -- the first write frees
+    call('HSET', LOAD, 'g' .. level, noted[4], 'n' .. level, noted[1])
+  end
+  local left_ms = tonumber(noted[4]) - now_ms
+  return left_ms > 0 and left_ms <= NOTING_MS and #call('ZRANGEBYSCORE', QUEUE, 0, noted[1], 'LIMIT', 0, 1) > 0
+end
+
 -- whole entries until the leave, the pushes or the bytes are used up; what they cost of the rate
 local function fitting(ids, avail, pushes_max, by_request, probe)
   local chosen, pushes, bytes, cost = {}, 0, 0, 0
@@ -63,7 +84,8 @@ end
 local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, word, pushes_max, version, limit, burst, ramp, by_request, level, gone)
   local most = math.min(entries_max, math.max(pushes_max, 1)) -- each has one push at least
   local ids = call('ZRANGE', QUEUE, 0, most - 1)
-  local noted = call('HMGET', LOAD, 'n' .. level, 'why' .. level, 'r' .. level)
+  if not fields[level] then fields[level] = {'n' .. level, 'why' .. level, 'r' .. level, 'g' .. level} end
+  local noted = call('HMGET', LOAD, unpack(fields[level]))
   local function no(what, why, due)
     -- on a full server this mark is not worth an error
     if what == 'wait' then redis.pcall('HSET', LOAD, 'r' .. level, slowed) end
@@ -79,10 +101,15 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
       pause = 0
       if h[1] == 'stopped' then trying = 0 end
     end
-    if pause > 0 and pause <= PAUSE_MAX_S then return no('shut', h[2] or '', now + pause) end
-    if trying > 0 and trying <= probe_s + 0.001 then return no('shut', h[2] or '', now + trying) end -- it was rounded
+    local due = pause > 0 and pause <= PAUSE_MAX_S and pause or trying > 0 and trying <= probe_s + 0.001 and trying -- it was rounded
+    if due then
+      found_shut(LOAD, level, noted, h[2] or '')
+      return no('shut', h[2] or '', now + due)
+    end
     probe = true
   end
+  -- calls never fold
+  if noted[4] and not gone and level > 0 and to_be_noted(QUEUE, LOAD, level, noted) then return no('shut', noted[2] or '', now) end
 
   -- the rate
   local r
@@ -97,6 +124,7 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
   local avail = gone and math.huge or r.avail
 
   local chosen, pushes, cost = fitting(ids, avail, pushes_max, by_request, probe)
+  local unnoted = probe and tonumber(call('ZSCORE', QUEUE, chosen[1])) >= 0
   call('ZREM', QUEUE, unpack(chosen))
   call('HINCRBY', LOAD, 'w', -pushes)
   local adds, sets = {}, {}
@@ -111,6 +139,8 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
     if h[2] == 'credential_refused' and h[4] ~= version then call('HSET', STATE, 'version', version) end
     call('HSET', STATE, 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + probe_s))
     breakers[STATE] = nil
+    found_shut(LOAD, level, noted, h[2] or '')
+    if unnoted then noted[1] = '0' end
   end
   if not gone and level < 3 and not r.told then -- the less urgent leave room for these, which lease in a moment
     if level < 2 then call('HSET', RATE, 'p' .. level, stamp, 'w0', stamp) else call('HSET', RATE, 'p' .. level, stamp) end

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _LOCK: Final = 0x70757368
 #: An index over a large ledger takes minutes.
 MIGRATE_S: Final = 3_600.0
+#: Times that all is tried: a process of the version before may hold rows that a migration changes,
+#: and wait for a table that it has locked; then PostgreSQL ends one of the two.
+TRIES: Final = 5
 #: The version of the tables that this program works with: the last file of versions/.
 NEWEST: Final = "0007"
 
@@ -31,7 +34,20 @@ def migrate(engine: Engine) -> None:
     with within(MIGRATE_S):
         # A version is committed with its tables: the newest needs neither lock nor Alembic.
         if version_of(engine) != NEWEST:
+            _upgrade_among_others(engine)
+
+
+def _upgrade_among_others(engine: Engine) -> None:
+    """All of it again where a running process and a migration have waited for each other."""
+    from common.storage import sql  # noqa: PLC0415 - no worker that finds its version needs it
+
+    for left in reversed(range(TRIES)):
+        try:
             _upgrade(engine)
+            break
+        except sql.DATABASE_UNAVAILABLE as error:
+            if not left or not sql.met_another(error):
+                raise
 
 
 def _upgrade(engine: Engine) -> None:

@@ -3,23 +3,30 @@ moves a fleet from one server to it.
 """
 
 import dataclasses
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from redis.exceptions import RedisError
 
 from common import metrics
-from common.config import Settings
+from common.config import Settings, environ_of
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.lane_entries import NewBatch
 from common.storage.migrations import migrate
 from common.storage.redis import connect
 from tests.cluster import ValkeyCluster
-from tests.conftest import own_database
+from tests.conftest import OwnValkey, own_database
+from tests.integration.conftest import opened
 from tests.integration.test_core_elsewhere import Core
+from workers.cli import worker
 from workers.console.look import Dashboard
 from workers.maintenance.backup import load, save
 from workers.maintenance.reporter import Reporter
@@ -51,6 +58,53 @@ def test_gauges_and_the_consoles_queues(runtime: Runtime) -> None:
     rows = Dashboard(runtime, cast(Any, None)).queues(int(time.time() * 1000))
     queues = {one.name: one.entries for one in rows}
     assert queues[stream] == 1
+
+
+@pytest.mark.parametrize("stage", ["intake", "presence", "upkeep"])
+def test_wake_ups_on_a_cluster_are_refused_by_name(
+    runtime: Runtime, cluster: ValkeyCluster, stage: str
+) -> None:
+    """Celery's worker ended with a stack of MOVED behind such an address, exit code 1."""
+    migrate(runtime.engine)
+    one = cluster.url().replace("redis+cluster", "redis").partition(",")[0]
+    told = subprocess.run(
+        [sys.executable, "-m", "workers", "worker", stage],
+        env={**os.environ, **environ_of(runtime.settings), "PUSHFLEET_BROKER_URL": one},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    *_, line = (told.stdout + told.stderr).splitlines()
+    assert (told.returncode, "PUSHFLEET_BROKER_URL names a server in cluster mode" in line) == (
+        2,
+        True,
+    )
+
+
+def test_a_process_without_the_server_of_its_wake_ups_is_not_ready(
+    keyed: Settings, restartable_valkey: OwnValkey
+) -> None:
+    with opened(dataclasses.replace(keyed, broker_url=restartable_valkey.url)) as runtime:
+        ready = {}
+        for role in ("intake", "presence", "routing", "delivery:apns", "upkeep", "receipts"):
+            runtime.role = role
+            ready[role] = partial(_ready, runtime, role)
+            assert ready[role]()
+        restartable_valkey.kill()
+        hears = {role for role, is_ready in ready.items() if not is_ready()}
+        assert hears == ready.keys() - {"receipts"}
+        restartable_valkey.restart()
+        assert all(is_ready() for is_ready in ready.values())
+
+
+def _ready(runtime: Runtime, role: str) -> bool:
+    """As `/readyz` of a process of this role says it."""
+    runtime.role = role
+    try:
+        return worker._ready(runtime)
+    except RedisError:
+        return False
 
 
 @pytest.fixture

@@ -104,9 +104,9 @@ class World:
         raise AssertionError(f"not within {seconds:g} s")
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Upkeep and the drain beside the test, each in its thread as in its
-        process of the fleet.
+    def running(self, *, upkept: bool = True) -> Iterator[None]:
+        """Upkeep, if wanted, and the drain beside the test, each in its thread as in its process
+        of the fleet.
         """
         over = threading.Event()
 
@@ -118,7 +118,9 @@ class World:
             while not over.wait(0.005):  # the wake-up's way
                 self.drain(over.is_set)
 
-        threads = [threading.Thread(target=run) for run in (upkeep, drain)]
+        threads = [
+            threading.Thread(target=run) for run in ((upkeep, drain) if upkept else (drain,))
+        ]
         for thread in threads:
             thread.start()
         try:

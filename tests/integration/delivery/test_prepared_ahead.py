@@ -4,6 +4,7 @@ not before what that one left, and not if it has waited for so long that it may 
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -146,8 +147,9 @@ def test_the_next_round_is_prepared_and_leaves_when_the_first_is_written(lane: L
 def test_what_was_recalled_while_a_prepared_round_waited_is_not_sent(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_rounds, "AHEAD_S", 0.0)
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 60.0)
     lane.begin()
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 0.0)  # it has waited for too long
     recalled = len(lane.wire.sent[0])  # the first push of the prepared round
     lane.runtime.marks.recall(lane.app, "c2c:ann", f"m{recalled}")
     lane.wire.open.set()
@@ -157,6 +159,32 @@ def test_what_was_recalled_while_a_prepared_round_waited_is_not_sent(
     tokens = [token for sent in lane.wire.sent for token in sent]
     assert f"{recalled:064x}" not in tokens
     assert len(tokens) == len(set(tokens)) == ENTRIES * EACH - 1
+
+
+def test_what_was_prepared_is_given_back_when_the_first_round_does_not_end(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_rounds, "AHEAD_S", 0.5)
+    monkeypatch.setattr(running_rounds, "AHEAD_AGAIN_S", 60.0)
+    lane.begin()
+    first = len(lane.wire.sent[0])
+    name = f"{lane.app}:{Vendor.APNS}:ios"
+    rest = ENTRIES * EACH - first
+    running = lane.sender.running
+
+    def given_back() -> bool:
+        return lane.runtime.lane_queues.waiting(name) == rest and len(running.own()) == 1
+
+    eventually(given_back, 20)
+    given_back_at = time.monotonic()
+    eventually(lambda: lane.sender.progress_at > given_back_at, 20)
+    assert given_back(), "nothing is prepared behind it again"
+    assert not lane.wire.open.is_set()
+    lane.wire.open.set()
+    eventually(lambda: accepted(lane) == ENTRIES * EACH, 60)
+    tokens = [token for sent in lane.wire.sent for token in sent]
+    assert tokens == tokens_of_all(), "in order, each once"
+    assert lane.counts() == {b"1"}
 
 
 @pytest.mark.usefixtures("patient")

@@ -12,6 +12,7 @@ import pytest
 
 from common.clock import now_ms
 from common.model import MessageClass, Urgency, Vendor
+from common.storage.lane_entries import RateLease
 from common.storage.lane_queues import BURST_SHARE
 from tests.e2e.conftest import wait_for
 from tests.integration.admission.conftest import work
@@ -19,6 +20,7 @@ from tests.integration.delivery.conftest import World, most_in_a_second
 from tests.integration.simulators.running import Running
 from workers.app import DELIVERY, queue_of
 from workers.delivery.lane import Lane
+from workers.delivery.pacing import Pacer
 from workers.maintenance.timer import TICK_S
 from workers.runtime import Runtime
 
@@ -47,7 +49,8 @@ def commands(world: World) -> int:
     return int(told["total_commands_processed"])
 
 
-def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def asked_of(world: World, monkeypatch: pytest.MonkeyPatch) -> collections.Counter[str]:
+    """How often the lanes' queues are looked at and taken from, counted from now on."""
     queues, asked = world.runtime.lane_queues, collections.Counter[str]()
     for name in ("pop", "take"):
         real = getattr(queues, name)
@@ -57,6 +60,11 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
             return real(*args)
 
         monkeypatch.setattr(queues, name, counted)
+    return asked
+
+
+def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_of(world, monkeypatch)
     works = [
         work(number, MessageClass.CHAT, user=f"u{number}", urgency=Urgency.BULK, badge_mode="keep")
         for number in range(RATE * SECONDS * 2)
@@ -90,13 +98,33 @@ def test_a_campaign_goes_at_its_lanes_rate(world: World, monkeypatch: pytest.Mon
     assert asked["pop"] <= 4.5 * asked["take"], "a look when the lane is due, few beside"
 
 
-def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(world: World) -> None:
+def punctual(lease: RateLease, _asked_at: float) -> Pacer:
+    """A pacer that is never late: its clock goes on by its own waits, which are real, and loses no
+    token on a machine that stands still.
+    """
+    passed = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal passed
+        time.sleep(seconds)
+        passed += seconds + 1e-6  # what is left of a wait may be too small to be added
+
+    terms = lease.tokens, lease.first_s, lease.rate_per_s, lease.lim_s
+    return Pacer(*terms, lambda: passed, wait, 0.0)
+
+
+def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each to a phone that was never pushed to, with its badge number: what a round does, its
     pushes share, and a round that lasts is not looked after dozens of times a second.
 
     Entries of 60 on a wire that has no room for a second one: a round is at its lane's rate, and
-    not taken as such.
+    not taken as such. Counted is what a busy machine does not make more: without upkeep, which
+    goes by the clock, and without lost tokens, whose pushes go back one by one.
     """
+    monkeypatch.setattr("workers.handlers.lane_rounds.pacer_of", punctual)
+    asked = asked_of(world, monkeypatch)
     world.drain.running.in_flight_max = 160  # type: ignore[union-attr]
     group: dict[str, Any] = {
         "urgency": Urgency.BULK,
@@ -106,13 +134,15 @@ def test_a_push_of_a_campaign_costs_a_share_of_its_rounds_commands(world: World)
     works = [work(number, MessageClass.CHAT, user=f"u{number}", **group) for number in range(600)]
     for start in range(0, len(works), 60):
         world.put(works[start : start + 60])
-    with world.running():
+    with world.running(upkept=False):
         wait_for(lambda: len(world.accepted()) >= RATE, "it flows")
-        before, first = commands(world), len(world.accepted())
-        wait_for(lambda: len(world.accepted()) >= 5 * RATE, "it goes on", 5 * SECONDS)
+        before, first, looked = commands(world), len(world.accepted()), asked.copy()
+        wait_for(lambda: len(world.accepted()) >= 5 * RATE, "it goes on")
         cost = (commands(world) - before) / (len(world.accepted()) - first)
-    print(f"{cost:.2f} commands a push")
-    assert cost <= 3.0
+        asked -= looked
+    print(f"{cost:.2f} commands a push, {asked}")
+    assert cost <= 2.2
+    assert asked["pop"] <= 6 * asked["take"]
 
 
 def test_a_breaker_hears_of_good_answers_only_while_it_counts(

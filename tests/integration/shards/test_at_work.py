@@ -95,3 +95,23 @@ def test_a_process_that_is_to_end_leaves_the_other_shards_to_others(sharded: Sha
     for user in people:
         assert fleet.rows(f"e-{user}") == {user: ["accepted"]}
     assert set(fleet.shown().values()) == {1}
+
+
+@pytest.mark.parametrize("sharded", [2], indirect=True)
+def test_a_process_with_another_number_of_shards_says_so_in_one_line(
+    sharded: ShardedFleet,
+) -> None:
+    given = environ_of(sharded.runtime.settings)
+    sharded.runtime.redis.set(sharded.runtime.keys.shards, 2)
+    told = subprocess.run(
+        [sys.executable, "-m", "workers", "worker", "receipts"],
+        cwd=ROOT,
+        env={**os.environ, **given, "PUSHFLEET_SHARDS": "3", "PUSHFLEET_PROCESS": "other"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 2
+    (line,) = (told.stdout + told.stderr).splitlines()
+    assert line.startswith("PUSHFLEET_SHARDS is 3")

@@ -11,15 +11,18 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from common.clock import now_ms
 from common.contracts import Message, decode_messages, encode
+from common.ledger_records import unpack_users
 from common.model import Urgency, Vendor
 from common.ports import MemberPage
 from common.storage import keys
 from common.storage.core_streams import core_streams
 from common.storage.lane_queues import LaneQueues
-from common.storage.shards import shard_of
+from common.storage.leases import JointLease
+from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import StreamStore
 from common.storage.tenants import Tenant
 from simulators.meizu import make
@@ -626,3 +629,35 @@ def test_a_backup_has_each_key_of_every_shard_once_and_knows_where_it_goes(
     assert kept <= {name for _, name in named}
     assert len({name for _, name in named}) == len(named)
     assert all(place(fleet.runtime, name, root) == (one.redis, name) for one, name in named)
+
+
+def test_nobody_without_a_phone_has_two_rows_though_a_group_is_read_anew(
+    wherever: ShardedFleet,
+) -> None:
+    """As after a restart of the core's server between two pages."""
+    fleet, crowd = wherever, [f"c{number}" for number in range(900)]
+    lease = JointLease(fleet.runtime.redis, [one.keys for one in fleet.runtime.shards], "ledger")
+    assert lease.hold()
+    fleet.writers[0].begin(lease)  # it knows pages
+    fleet.members("g", crowd)
+    prefix = fleet.runtime.settings.key_prefix
+    for user in crowd:
+        key = f"{prefix}presence:{{{fleet.app}:{user}}}"
+        fleet.runtime.core.hset(key, "pc", f"foreground|windows|{now_ms() + 600_000}")
+    fleet.take_in(fleet.group("g", "g1"))
+    home = fleet.runtime.shards[shard_of_group(4, fleet.app, "g")]
+    waiting: Any = home.redis.xrange(home.keys.stream(keys.presence(Urgency.GROUP)))
+    ((_, fields),) = waiting
+    (message,) = decode_messages(fields[b"b"])
+    anew = msgspec.structs.replace(message, cursor=5, cursor_of="another", pages=2)
+    home.streams.hand_on((), [(keys.presence(Urgency.GROUP), encode([anew]))])
+    fleet.route()
+    fleet.write()
+    sql = text("SELECT users FROM pages JOIN events USING (day, app, event_id) WHERE app = :app")
+    with fleet.runtime.engine.connect() as connection:
+        found = [
+            name
+            for (users,) in connection.execute(sql, {"app": fleet.app})
+            for name in unpack_users(users)
+        ]
+    assert sorted(found) == sorted(crowd)

@@ -280,6 +280,14 @@ def test_a_database_without_our_tables_is_said_with_the_cure(cli, runtime, monke
     assert found == (2, "", "the database has not the tables of this version: pushfleet migrate\n")
 
 
+def test_a_replica_without_our_tables_is_named(cli, runtime, monkeypatch):
+    other = runtime.settings.database_url.rpartition("/")[0] + "/postgres"
+    monkeypatch.setenv("PUSHFLEET_DATABASE_REPORTS_URL", other)
+    said = cli("why", "m1")
+    assert (said.code, said.out) == (2, "")
+    assert "PUSHFLEET_DATABASE_REPORTS_URL names a replica of it" in said.err
+
+
 def test_a_database_that_lets_us_not_in_is_said_in_its_own_words(cli, runtime, monkeypatch):
     nowhere = runtime.settings.database_url.rpartition("/")[0] + "/nosuchdatabase"
     monkeypatch.setenv("PUSHFLEET_DATABASE_URL", nowhere)

@@ -72,7 +72,7 @@ REFUSED = {
     "LEDGER_BYTES_MAX": ["0", "63MiB", "1025TiB", "many"],
     "LEDGER_DAYS": ["0", "1.5", "-7", "９"],
     "METRICS_PORT": ["65536", "-1", "http"],
-    "CONSOLE_ADDR": ["8080", "host", "host:port", "host:70000", "http://h:1", "u@h:1"],
+    "CONSOLE_ADDR": ["8080", "host", "host:port", "host:70000", "http://h:1", "u@h:1", "a b:1"],
     "RECEIPTS_ADDR": [":8081x"],
     "RECEIPTS_URL": ["push.example.com", "ftp://h", "https://h/?q=1"],
     "LOG_LEVEL": ["loud"],
@@ -132,7 +132,7 @@ TAKEN = {
     "ENDPOINT_APNS_SANDBOX": spaced("""
         https://h:8443 http://127.0.0.1:1 http://localhost:1 http://[::1]:2
     """),
-    "CONSOLE_ADDR": ["0.0.0.0:80", "[::1]:8080", "localhost:0"],
+    "CONSOLE_ADDR": ["0.0.0.0:80", "[::1]:8080", "localhost:0", "my_host:80"],
     "LOG_LEVEL": ["DEBUG", "warning"],
     "RECEIPTS_URL": ["https://push.example.com/receipts"],
 }

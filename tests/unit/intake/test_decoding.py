@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.contracts import TTL_MAX_S
+from common.contracts import TTL_MAX_S, encode
 from tests.examples import examples
 from tests.tables import table
 from workers.intake import events
 from workers.intake.decoding import ENTRY_BYTES_MAX, Passed, Refused, read_entry
-from workers.intake.event_types import take
+from workers.intake.event_types import effect_of, take
 from workers.intake.events import Event
 
 APP, NOW = "1400000001", 1_767_225_600_000
@@ -395,6 +395,15 @@ def test_a_mute_may_last_for_ever() -> None:
     mute = {"user": "bob", "mute": {**MUTE, "until_ms": 2**53 - 1}}
     found = event(native(mute, "settings.updated")).data.mute.until_ms
     assert found == 2**53 - 1
+
+
+def test_a_mute_that_no_queue_carries_ends_nobodys_messages() -> None:
+    """What people set travels with each message to them: behind such a number none came."""
+    muted = event(native({"user": "bob", "mute": {**MUTE, "until_ms": 10**30}}, "settings.updated"))
+    sets = effect_of(muted).sets
+    assert sets is not None
+    (kept,) = sets(muted, {}).values()
+    assert msgspec.msgpack.decode(encode(kept))["until_ms"] == 2**53 - 1
 
 
 @pytest.mark.parametrize("ttl_s", [TTL_MAX_S + 1, 10**30])
