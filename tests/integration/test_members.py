@@ -209,6 +209,33 @@ def test_a_large_group_is_remembered_until_its_last_page(
     assert not list(redis_client.scan_iter(match=f"push{space}:*:fan:*"))
 
 
+def test_a_group_is_forgotten_though_a_long_second_look_comes_with_its_last_page(
+    redis_client: redis.Redis, space: str
+) -> None:
+    """That look goes on by pages, too: its next one is no page of the group."""
+    everybody, keys = fill(redis_client, 1_500), Keys(f"push{space}")
+    nobody: Any = NoPhones()
+    members, presence = Members(redis_client, "im:"), Presence(redis_client, "im:")
+    handler = PresenceHandler(members, presence, nobody, Fanouts(redis_client, keys))
+    todo, rows, together = [message(expires_at_ms=2**50)], list[Any](), False
+    while todo:
+        _, commit = handler.look(todo)
+        with redis_client.pipeline(transaction=True) as pipe:
+            for more in commit.extra:
+                more(pipe)
+            pipe.execute()
+        rows += commit.rows
+        onward = [one for _, blob in commit.forward for one in decode_messages(blob)]
+        is_last = any(not one.second_look for one in todo) and all(
+            one.second_look for one in onward
+        )
+        together |= is_last and bool(onward)
+        todo = onward + [one for later in commit.deferred for one in decode_messages(later.blob)]
+    assert together
+    assert Counter(name for row in rows for name in people_of(row)) == Counter(everybody)
+    assert not list(redis_client.scan_iter(match=f"push{space}:*:fan:*"))
+
+
 def test_a_group_of_one_page_is_not_remembered(redis_client: redis.Redis, space: str) -> None:
     everybody = fill(redis_client, 100)
     assert set(fan_out(redis_client, space, 0, 0)) == everybody

@@ -172,7 +172,8 @@ def _once(todo: list[Chunk], fanouts: NamedBefore, seen: Seen) -> list[Chunk]:
     """The chunks without people whom an earlier page of their fan-out has named, or an earlier one
     of these: with several shards two parts may come in one read.
     """
-    onward = {(more.app, more.event_id) for more in seen.onward}
+    # a long second look goes on by pages of its own
+    onward = {(more.app, more.event_id) for more in seen.onward if not more.second_look}
     people: dict[FanOut, list[str]] = {}
     for chunk in todo:
         event = chunk.message.app, chunk.message.event_id
