@@ -308,9 +308,12 @@ class LaneQueues(LaneLoads):
             pipe.hmget(load, f"n{rank}", f"why{rank}", f"r{rank}", f"g{rank}")
             pipe.zcard(self.keys.lane_queue(lane, urgency))
             (seconds, micros), (noted, noted_why, slowed, found), left = pipe.execute()
-        if why and left and found != b"shut":  # see lane_take.lua
+        if why and bool(left) != (found == b"shut"):  # see lane_take.lua
             with suppress(OutOfMemoryError):
-                self.redis.hset(load, mapping={f"g{rank}": "shut", f"why{rank}": why})
+                if left:
+                    self.redis.hset(load, mapping={f"g{rank}": "shut", f"why{rank}": why})
+                else:
+                    self.redis.hdel(load, f"g{rank}")
         now = seconds * 1000 + micros // 1000
         taken = Taken(
             lane, urgency, "", "shut" if left else "empty", now, why, now + due_ms, left=left

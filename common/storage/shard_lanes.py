@@ -96,6 +96,7 @@ class ShardLaneQueues(LaneQueues):
         taken.left += len(taken.entries)
         taken.what, taken.why, taken.entries = "shut", reply.why or taken.why, []
         taken.due_ms = taken.now_ms + TRIED_MS
+        self.paused(taken.lane, taken.urgency, taken.why, TRIED_MS)  # it waits behind it
 
     def _announce(self, taken: Sequence[Taken]) -> None:
         """Makes the less urgent of all shards leave room for these, which lease soon."""

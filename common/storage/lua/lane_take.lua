@@ -7,7 +7,7 @@
 --         [5] push:{<lane>}:tries            hash: entry -> how many senders died with it
 --         [6] push:{<lane>}:load             hash: b bytes, w pushes that wait, n<urgency> order up to which an outage was noted, why<urgency>,
 --                                            r<urgency> order up to which the rate has held entries up, g<urgency> "shut" since it was
---                                            found stopped, then until when nothing goes before all that waited is noted, ms
+--                                            found stopped while something waits, then until when nothing goes before all that waited is noted, ms
 --         [7] push:lane:<lane>               hash: the breaker, see lane_ask.lua
 --         [8] push:rate:<lane>               hash: see rate_now.lua
 -- ARGV    1 ms of a lease, 2 most entries of a lane, 3 most bytes of a lane, 4 seconds a probe may take, 5 MessagePack, per lane: sender's word, most
@@ -54,6 +54,10 @@ dead = call('EXISTS', unpack(dead)) > 0
 local function found_shut(LOAD, level, noted, why)
   if noted[4] ~= 'shut' then redis.pcall('HSET', LOAD, 'g' .. level, 'shut', 'why' .. level, why) end
 end
+-- nothing waits any more: who comes when the lane is open has met no outage
+local function none_waits(LOAD, level, noted)
+  if noted[4] == 'shut' then call('HDEL', LOAD, 'g' .. level) end
+end
 -- whoever goes must know of all that waited with it: true while some of what was here when the lane opened is not noted
 local function to_be_noted(QUEUE, LOAD, level, noted)
   if noted[4] == 'shut' then
@@ -91,7 +95,10 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
     if what == 'wait' then redis.pcall('HSET', LOAD, 'r' .. level, slowed) end
     return {what, now_ms, why, math.ceil(due * 1000), 0, '1', tonumber(noted[1] or '0'), noted[2] or '', tonumber(noted[3] or '0'), call('ZCARD', QUEUE), 1}
   end
-  if #ids == 0 then return no('empty', '', 0) end
+  if #ids == 0 then
+    none_waits(LOAD, level, noted)
+    return no('empty', '', 0)
+  end
 
   -- the breaker
   local probe, h = false, not gone and breaker(STATE) or {}
@@ -127,6 +134,7 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
   local unnoted = probe and tonumber(call('ZSCORE', QUEUE, chosen[1])) >= 0
   call('ZREM', QUEUE, unpack(chosen))
   call('HINCRBY', LOAD, 'w', -pushes)
+  local left, due = #ids < most and #ids - #chosen or call('ZCARD', QUEUE), now
   local adds, sets = {}, {}
   for i, id in ipairs(chosen) do
     adds[2 * i - 1], adds[2 * i] = till, id
@@ -139,7 +147,7 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
     if h[2] == 'credential_refused' and h[4] ~= version then call('HSET', STATE, 'version', version) end
     call('HSET', STATE, 'state', 'probing', 'until', '0', 'probe_until', string.format('%.3f', now + probe_s))
     breakers[STATE] = nil
-    found_shut(LOAD, level, noted, h[2] or '')
+    if left > 0 then found_shut(LOAD, level, noted, h[2] or '') else none_waits(LOAD, level, noted) end
     if unnoted then noted[1] = '0' end
   end
   if not gone and level < 3 and not r.told then -- the less urgent leave room for these, which lease in a moment
@@ -147,7 +155,6 @@ local function take(QUEUE, BLOBS, LEASES, HOLDERS, TRIES, LOAD, STATE, RATE, wor
     if r.fresh then call('EXPIRE', RATE, 172800) end
     r.told = true
   end
-  local left, due = #ids < most and #ids - #chosen or call('ZCARD', QUEUE), now
   if not gone and cost >= avail then -- the lane is at its rate: the next may ask a little before these have gone
     call('HSET', LOAD, 'r' .. level, slowed)
     due = math.max(now, r.start + avail / r.rate - r.lim - LEAD_S)

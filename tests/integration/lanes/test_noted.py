@@ -6,9 +6,12 @@ import time
 from typing import Any, cast
 
 from common.model import Urgency
+from common.storage.keys import Keys
 from common.storage.lane_entries import LaneCommit, Taken
 from common.storage.lane_loads import Joining
 from common.storage.lane_queues import LaneQueues
+from common.storage.lanes import LaneStates
+from common.storage.shard_lanes import ShardLaneQueues
 from tests.integration.lanes.test_lane_queues import LANE, blobs, new, put, take
 
 
@@ -121,6 +124,77 @@ def test_a_sender_takes_what_was_to_be_noted(queues: LaneQueues) -> None:
     assert take(queues).what == "empty"
     assert not queues.commit(taken, LaneCommit(back=taken.entries))
     assert len(queues.unnoted(LANE, Urgency.CHAT, 9)) == 1
+
+
+def ends(queues: LaneQueues) -> None:
+    """All that waits ends where it stands: its time ran out, say."""
+    names = queues.windows([(LANE, Urgency.CHAT, 0)], 9)[0]
+    picked = queues.pick(LANE, Urgency.CHAT, names)
+    queues.commit(picked, LaneCommit(ended=picked.entries))
+
+
+def comes_later(queues: LaneQueues) -> None:
+    """The lane is open, nothing waits: who comes now has met no outage."""
+    opens(queues)
+    put(queues, new(b"later"))
+    taken = take(queues)
+    assert (taken.what, blobs(taken)) == ("go", [b"later"])
+    assert [one.noted for one in taken.entries] == [False]
+    assert taken.entries[0].order > taken.noted
+
+
+def test_who_comes_after_a_probe_that_was_alone_is_not_held_by_its_outage(
+    queues: LaneQueues,
+) -> None:
+    noted(queues, 1)
+    stop(queues)
+    assert take(queues).what == "shut"
+    queues.redis.hset(queues.keys.lane(LANE), "until", "1")
+    taken = take(queues)
+    assert taken.what == "probe"
+    queues.commit(taken, LaneCommit(ended=taken.entries))
+    comes_later(queues)
+
+
+def test_who_comes_when_all_that_waited_has_ended_is_not_held_by_its_outage(
+    queues: LaneQueues,
+) -> None:
+    noted(queues, 1)
+    stop(queues)
+    assert take(queues).what == "shut"
+    ends(queues)
+    assert take(queues).what == "empty", "a stopped lane is looked at until it is"
+    comes_later(queues)
+
+
+def test_who_comes_when_all_that_waited_in_a_pause_has_ended_is_not_held_by_it(
+    queues: LaneQueues,
+) -> None:
+    put(queues, new(b"0"))
+    assert queues.paused(LANE, Urgency.CHAT, "lane_paused", 1000).what == "shut"
+    ends(queues)
+    assert queues.paused(LANE, Urgency.CHAT, "lane_paused", 1000).what == "empty"
+    comes_later(queues)
+
+
+def test_what_a_shard_gives_back_as_another_tries_the_lane_waits_behind_it(
+    queues: LaneQueues,
+) -> None:
+    """The other one began after this shard had read that the lane may be tried."""
+    redis, since = queues.redis, Keys(f"{queues.keys.prefix}t")
+    shard = Keys(f"{queues.keys.prefix}s")
+    apart = ShardLaneQueues(redis, shard, queues, LaneStates(redis, since))
+    for keys, until in ((queues.keys, 1.0), (since, time.time() + 500)):
+        state = {"state": "stopped", "why": "unavailable", "until": str(until)}
+        redis.hset(keys.lane(LANE), mapping=cast(Any, state))
+    put(apart, new(b"0"))
+    assert take(apart).what == "shut"
+    opens(queues)
+    asked = take(apart)
+    assert (asked.what, asked.why) == ("shut", "unavailable"), "it is noted first"
+    assert note(apart) == 1
+    (only,) = take(apart).entries
+    assert only.noted
 
 
 def _leased(queues: LaneQueues) -> list[bytes]:
