@@ -25,6 +25,7 @@ from redis import Redis
 from common.storage import badges
 from common.storage.keys import Keys, literal
 from common.storage.plain_dedupe import KnownEnds
+from common.storage.redis import scanned
 from common.storage.scripts import Call, run_all, script
 
 DAY_S: Final = 86_400
@@ -71,7 +72,8 @@ def forget(redis: Redis, keys: Keys, app: str, user: str) -> int:
     """Removes a person's counts; returns their number."""
     pattern, gone = literal(field_of(app, user, "")) + "*", 0
     for name in hashes_of(keys, bucket_of(app, user)):
-        fields = [field for field, _ in redis.hscan_iter(name, match=pattern, count=1000)]
+        found = scanned(redis, "HSCAN", name, match=pattern, count=1000)
+        fields = list({field for field, _ in found})
         gone += int(redis.hdel(name, *fields)) if fields else 0
     return gone
 

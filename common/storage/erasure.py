@@ -5,7 +5,7 @@ Devices, settings, the ledger's rows, marks, and dead letters that name the pers
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis
 from sqlalchemy import Connection, Engine, delete, select, text, update
@@ -18,6 +18,7 @@ from common.storage.dead_letters import DeadLetters
 from common.storage.keys import Keys, literal
 from common.storage.ledger_own import FORGET
 from common.storage.people import PeopleCache
+from common.storage.redis import scanned
 from common.storage.tables import pages
 
 #: Tables with the person in a column; tables of a newer version are found by their columns in
@@ -63,7 +64,8 @@ def erase(
     known.changed([(app, user)])
     found["redis"] = int(redis.delete(keys.badges(app, user), keys.read(app, user))) + left
     found["redis"] += counting.forget(redis, keys, app, user)
-    silent: Any = list(redis.scan_iter(match=literal(keys.silent(app, user, "")) + "*", count=1000))
+    pattern = literal(keys.silent(app, user, "")) + "*"
+    silent: set[bytes] = set(scanned(redis, "SCAN", match=pattern, count=1000))
     found["redis"] += int(redis.delete(*silent)) if silent else 0
     found["dead_letters"], found["sealed"] = _letters(letters, app, user)
     return found

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
@@ -37,6 +37,8 @@ RETRY_BASE_S: Final = 0.05
 RETRY_CAP_S: Final = 0.5
 #: Keys of one EXISTS.
 EXISTING_AT_ONCE: Final = 500
+#: Values that one step of a scan looks at.
+SCANNED_AT_ONCE: Final = 500
 #: The form of a cluster's address.
 CLUSTER_FORM: Final = "its form is redis+cluster://h1:6379,h2:6379"
 #: The wake-ups' server, which is never a cluster: its setting, and what that takes.
@@ -122,6 +124,37 @@ def _existing(client: redis.Redis, names: Sequence[str]) -> set[str]:
         for name in names:
             pipe.exists(name)
         return {name for name, reply in zip(names, pipe.execute(), strict=True) if reply}
+
+
+def scanned(
+    client: redis.Redis,
+    command: str,
+    *key: str | bytes,
+    match: str = "*",
+    count: int = SCANNED_AT_ONCE,
+) -> Iterator[Any]:
+    """What a SCAN, HSCAN, SSCAN or ZSCAN finds, some of it twice.
+
+    A server that was restarted, or a promoted replica, hashes in another order, and a scan that
+    goes on there passes over some: it begins anew.
+    """
+    cursor, process = 0, None
+    while True:
+        with client.pipeline(transaction=False) as pipe:  # one connection, and so one process
+            pipe.info("server")
+            cast(Any, pipe).execute_command(command, *key, cursor, "MATCH", match, "COUNT", count)
+            about, found = cast(Any, pipe.execute(raise_on_error=False))
+        if isinstance(found, Exception):
+            raise found
+        # INFO forbidden to this user: then nothing tells
+        asked, process = process, about["run_id"] if isinstance(about, dict) else None
+        if cursor and process != asked:
+            cursor = 0
+            continue
+        cursor, some = int(found[0]), found[1]
+        yield from some.items() if isinstance(some, dict) else some
+        if not cursor:
+            return
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from sqlalchemy import Engine, text
 from common.secret_keys import secret_keys
 from common.storage.keys import renamed
 from common.storage.migrations import migrate
+from common.storage.redis import scanned
 from common.storage.tables import PARTITIONED
 from workers.runtime import Runtime
 
@@ -183,7 +184,7 @@ def own_names(runtime: Runtime) -> Iterator[bytes]:
     """
     root = runtime.keys.prefix
     out, others = tuple(f"{root}:{name}".encode() for name in LEFT_OUT), _OF_OTHERS.match
-    for name in runtime.redis.scan_iter(match=f"{root}:*", count=SCAN_COUNT):
+    for name in scanned(runtime.redis, "SCAN", match=f"{root}:*", count=SCAN_COUNT):
         if not name.startswith(out) and (runtime.number or not others(name[len(root) + 1 :])):
             yield name
 
