@@ -174,28 +174,30 @@ def test_nobody_without_a_phone_has_two_rows_though_all_pages_come_again(
     assert sorted(told) == sorted(everybody)
 
 
-@pytest.mark.parametrize("looks_first", [True, False])
+@pytest.mark.parametrize("comes", ["before", "beside", "after"])
 def test_a_second_look_is_no_repeat_whenever_it_comes(
-    redis_client: redis.Redis, space: str, looks_first: bool
+    redis_client: redis.Redis, space: str, comes: str
 ) -> None:
-    """Nobody has a phone yet: each is looked at again, before the next page or after the last."""
+    """Nobody has a phone yet: each is looked at again, before or beside the next page or after the
+    last.
+    """
     everybody, keys = fill(redis_client, 1_500), Keys(f"push{space}")
     nobody: Any = NoPhones()
     members, presence = Members(redis_client, "im:"), Presence(redis_client, "im:")
     handler = PresenceHandler(members, presence, nobody, Fanouts(redis_client, keys))
     todo, rows, pages_read = [message(expires_at_ms=2**50)], list[Any](), 0
     while todo:
-        one = todo.pop(0)
-        pages_read += not one.second_look
-        _, commit = handler.look([one])
+        some, todo = (todo, []) if comes == "beside" else (todo[:1], todo[1:])
+        pages_read += sum(not one.second_look for one in some)
+        _, commit = handler.look(some)
         with redis_client.pipeline(transaction=True) as pipe:
             for more in commit.extra:
                 more(pipe)
             pipe.execute()
         rows += commit.rows
-        pages_ = [one for _, blob in commit.forward for one in decode_messages(blob)]
+        onward = [one for _, blob in commit.forward for one in decode_messages(blob)]
         looks = [one for later in commit.deferred for one in decode_messages(later.blob)]
-        todo = [*looks, *pages_, *todo] if looks_first else [*pages_, *todo, *looks]
+        todo = [*onward, *todo, *looks] if comes == "after" else [*looks, *onward, *todo]
     assert pages_read > 1
     assert Counter(name for row in rows for name in people_of(row)) == Counter(everybody)
 

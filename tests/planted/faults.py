@@ -69,7 +69,9 @@ TABLE: Final = r"""
       | integration/test_numbers.py integration/lanes/test_takeover.py
       | "    uncount(mark[2], mark[3], mark[4], mark[5])\n" | ""
     two pages of a group make two pushes for one person | common/storage/fanouts.py
-      | integration/test_members.py | "            pipe.sadd(key, *map(_digest, users))\n" | ""
+      | integration/test_members.py | "                pipe.sadd(key, *marks)\n" | ""
+    who is looked at a second time counts as told | workers/presence/offline_recipients.py
+      | integration/test_members.py | " and not chunk.message.second_look:" | ":"
     what is taken of a shard among others counts as the first one's | common/storage/joint_lanes.py
       | integration/shards/test_spread.py
       | "            taken.shard = number" | "            taken.shard = 0"

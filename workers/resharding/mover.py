@@ -178,7 +178,8 @@ class Mover:
                 cast(Any, place.redis.hgetall(own.lane_tries(lane))),
                 set(cast(Any, place.redis.hkeys(own.lane_holders(lane)))),
             )
-            for entry, blob in list(place.redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)):
+            blobs = own.lane_blobs(lane).encode()
+            for entry, blob in dict(_scanned(place.redis, "HSCAN", blobs)).items():
                 deliveries = 1 + int(tries.get(entry, 0)) + (entry in held)
                 moved += self._entry(
                     place, lane, rounds, LaneEntry(entry.decode(), blob, deliveries)
@@ -282,7 +283,8 @@ class Mover:
 
     def _delayed(self, place: Place) -> int:
         moved = 0
-        for member, due_ms in list(place.redis.zscan_iter(place.keys.delayed, count=AT_ONCE)):
+        waiting = dict(_scanned(place.redis, "ZSCAN", place.keys.delayed.encode()))
+        for member, due_ms in waiting.items():
             header, blob = parts_of(member)
             parts = self._parts(blob, place.number) if header.urgency else {0: None}
             if list(parts) == [place.number]:
@@ -316,7 +318,7 @@ class Mover:
 
     def _keys(self, place: Place) -> int:
         moved, goes = 0, place.number >= len(self._new)
-        for name in list(_names(place)):
+        for name in dict.fromkeys(_names(place)):
             key = f"{place.keys.prefix}:{name}"
             if name.startswith(DROPPED) and (
                 place.number or not name.startswith(("lane:", "rate:"))
@@ -343,7 +345,7 @@ class Mover:
     def _counts(self, place: Place, key: str) -> int:
         """Moves the badge counts of people whose shard is another; a hash has many people's."""
         moved = 0
-        for some in _parts_of(place.redis.hscan_iter(key, count=AT_ONCE)):
+        for some in _parts_of(_scanned(place.redis, "HSCAN", _raw(key))):
             by_shard: dict[int, dict[Any, Any]] = {}
             for field, count in some:
                 app, user = counting.person_of(field)
@@ -418,7 +420,7 @@ def _names(place: Place) -> Iterator[str]:
     """
     root = f"{place.keys.prefix}:"
     others = re.compile(re.escape(root) + r"\{s[1-9][0-9]*\}:")
-    for name in place.redis.scan_iter(match=literal(root) + "*", count=AT_ONCE):
+    for name in _scanned(place.redis, "SCAN", match=literal(root) + "*"):
         text = name.decode("utf-8", "surrogateescape")
         if place.number or not others.match(text):
             yield text[len(root) :]
@@ -450,19 +452,42 @@ def _writes(
     """The commands that copy one key, each of AT_ONCE values at most."""
     kind = cast(bytes, source.type(key))
     if kind == b"hash":
-        for some in _parts_of(source.hscan_iter(cast(Any, key), count=AT_ONCE)):
+        for some in _parts_of(_scanned(source, "HSCAN", key)):
             known = cast(Any, target.hmget(cast(Any, there), [field for field, _ in some]))
             each = zip(some, known, strict=True)
             yield "HSET", there, *chain(*[(name, _later(old, new)) for (name, new), old in each])
     elif kind == b"set":
-        for members in _parts_of(source.sscan_iter(key, count=AT_ONCE)):
+        for members in _parts_of(_scanned(source, "SSCAN", key)):
             yield "SADD", there, *members
     elif kind == b"zset":
-        for scored in _parts_of(source.zscan_iter(key, count=AT_ONCE)):
+        for scored in _parts_of(_scanned(source, "ZSCAN", key)):
             yield "ZADD", there, "GT", *chain(*[(score, member) for member, score in scored])
     elif kind == b"string":
         value = cast(Any, source.get(key)) or b""
         yield "SET", there, _later(cast(Any, target.get(there)), value)
+
+
+def _scanned(redis: Redis, command: str, *key: bytes, match: str = "*") -> Iterator[Any]:
+    """What a scan finds, some of it twice. A server that was restarted, or a promoted replica,
+    hashes in another order and would pass over some: there it begins anew.
+    """
+    cursor, process = 0, None
+    while True:
+        with redis.pipeline(transaction=False) as pipe:  # one connection, and so one process
+            pipe.info("server")
+            cast(Any, pipe).execute_command(command, *key, cursor, "MATCH", match, "COUNT", AT_ONCE)
+            about, found = cast(Any, pipe.execute(raise_on_error=False))
+        if isinstance(found, Exception):
+            raise found
+        # INFO forbidden to this user: then nothing tells
+        asked, process = process, about["run_id"] if isinstance(about, dict) else None
+        if cursor and process != asked:
+            cursor = 0
+            continue
+        cursor, some = int(found[0]), found[1]
+        yield from some.items() if isinstance(some, dict) else some
+        if not cursor:
+            return
 
 
 def _parts_of(values: Iterator[Any]) -> Iterator[list[Any]]:

@@ -4,8 +4,8 @@ however often.
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
@@ -17,8 +17,11 @@ from common.ledger_records import DeadRecord
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest
+from common.storage.delayed import Later
+from common.storage.redis import connect
 from common.storage.shards import RESHARD, shard_of
 from tests.badge_counts import badge_of
+from tests.conftest import OwnValkey
 from tests.integration.shards.conftest import ShardedFleet
 from workers.gate import lane_terms
 from workers.replay import NotReplayableError, replay
@@ -364,3 +367,68 @@ def test_what_many_events_share_moves_in_parts_the_server_answers_others_between
         assert client.zcard(f"{one.keys.prefix}:screen:z") == many
         names = one.keys.seen_events(1), one.keys.passed(1), f"{one.keys.prefix}:screen:z"
         assert all(900 < client.ttl(name) <= 1_000 for name in names)
+
+
+class RestartConnection(Connection):
+    """Kills the server and starts it again before some of the scans go on."""
+
+    word = b""
+    restart: ClassVar[Callable[[], None]]
+    scans = restarts_left = 0
+
+    def send_packed_command(self, command: Any, *args: Any, **options: Any) -> None:
+        cls, parts = RestartConnection, [command] if isinstance(command, bytes) else command
+        if cls.word in b"".join(parts):
+            cls.scans += 1
+            if cls.restarts_left and cls.scans % 4 == 2:
+                cls.restarts_left -= 1
+                cls.restart()
+        super().send_packed_command(command, *args, **options)
+
+
+def on_server(runtime: Runtime, client: redis.Redis, shards: int) -> Runtime:
+    """A runtime of the fleet whose Redis is that of the client."""
+    made = Runtime(dataclasses.replace(runtime.settings, shards=shards), "reshard", RESHARD)
+    options = client.connection_pool.connection_kwargs
+    pool = redis.ConnectionPool(connection_class=RestartConnection, **options)
+    made.__dict__["redis"], made.__dict__["engine"] = redis.Redis.from_pool(pool), runtime.engine
+    return made
+
+
+@pytest.mark.parametrize("sharded", [2], indirect=True)
+@pytest.mark.parametrize(
+    ("scan", "restarts"), [("HSCAN", 2), ("SSCAN", 2), ("ZSCAN", 4), ("SCAN", 9)]
+)
+def test_what_moves_in_parts_moves_whole_though_the_server_is_restarted_between_two(
+    sharded: ShardedFleet, restartable_valkey: OwnValkey, scan: str, restarts: int
+) -> None:
+    """It hashes in another order then: a scan that goes on would pass over some."""
+    client = connect(restartable_valkey.url)
+    client.config_set("appendfsync", "always")
+
+    def restart() -> None:
+        restartable_valkey.kill()
+        restartable_valkey.restart()
+
+    RestartConnection.word, RestartConnection.restart = f"\r\n{scan}\r\n".encode(), restart
+    RestartConnection.scans, RestartConnection.restarts_left = 0, restarts
+    old, new = (on_server(sharded.runtime, client, count) for count in (2, 1))
+    many, here, there = 6 * AT_ONCE, old.shards[1].keys, new.shards[0].keys
+    values = {f"e{n}": n for n in range(many)}
+    client.hset(here.seen_events(1), mapping=cast(Any, values))
+    client.sadd(here.passed(1), *values)
+    client.zadd(f"{here.prefix}:screen:z", cast(Any, values))
+    with client.pipeline(transaction=True) as pipe:
+        later = [Later(keys.presence(Urgency.CHAT), name.encode(), 2**50) for name in values]
+        old.shards[1].delayed.put(pipe, later)
+        pipe.execute()
+    people = list(values)[: many if scan == "SCAN" else 1]
+    client.mset({f"{here.prefix}:badge:{{a:{name}}}": values[name] for name in people})
+    Mover(old, new, lambda _counts: None).run()
+    assert not RestartConnection.restarts_left
+    assert client.hlen(there.seen_events(1)) == many
+    assert client.scard(there.passed(1)) == many
+    assert client.zcard(f"{there.prefix}:screen:z") == many
+    assert client.zcard(there.delayed) == many
+    assert client.exists(*[f"{there.prefix}:badge:{{a:{name}}}" for name in people]) == len(people)
+    assert not list(client.scan_iter(match=f"{here.prefix}:*", count=1_000))

@@ -333,7 +333,7 @@ def early_push_id(runtime, fleet) -> str:
     fleet._stages.consumer(PRESENCE)(lambda: False)
     fleet._stages.consumer(ROUTING)(lambda: False)
     [lane] = runtime.lane_queues.loaded()
-    [(_, blob)] = runtime.lane_queues.walk(lane, Urgency.CHAT, 0, 10)
+    [(_, blob)] = runtime.lane_queues.unnoted(lane, Urgency.CHAT, 10)
     return decode_batch(blob).pushes[0].targets[0].push_id
 
 
