@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -25,6 +26,8 @@ Joining: TypeAlias = tuple[tuple[str, str], str, int, int]
 #: Lanes whose loads, and queues whose ends, one script call reads; it blocks all others.
 LOADS_EACH: Final = 200
 OVER_EACH: Final = 50
+#: Pushes after which no further entry is noted in the same call, which blocks all others, too.
+NOTE_PUSHES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,14 @@ class LaneLoads:
         self._loads, self._over = script(redis, "lane_loads", "noted"), script(redis, "lane_over")
 
     def unnoted(self, lane: str, urgency: Urgency, count: int) -> list[tuple[str, bytes]]:
-        """(name, batch) of entries that wait and are not noted, in their order; see noted.lua."""
+        """(name, batch) of entries that wait and are not noted, in their order; see noted.lua.
+
+        The last one is the one with which they reach `count`, or their pushes NOTE_PUSHES.
+        """
         key = self.keys.lane_queue(lane, urgency)
-        ids = cast(list[bytes], self.redis.zrangebyscore(key, 0, "+inf", 0, count))
+        some = cast(list[bytes], self.redis.zrangebyscore(key, 0, "+inf", 0, count))
+        sums = accumulate((int(entry.split(b";")[3]) for entry in some), initial=0)
+        ids = [entry for entry, before in zip(some, sums, strict=False) if before < NOTE_PUSHES]
         blobs = cast(Any, self.redis.hmget(self.keys.lane_blobs(lane), ids)) if ids else []
         return [(entry.decode(), blob or b"") for entry, blob in zip(ids, blobs, strict=True)]
 

@@ -15,7 +15,7 @@ from common.ledger_records import DeadRecord, Record
 from common.model import Decision, Urgency, Vendor
 from common.storage.delayed import as_new
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
-from common.storage.lane_loads import Joining
+from common.storage.lane_loads import NOTE_PUSHES, Joining
 from workers.app import DELIVERY
 from workers.delivery import deliver as delivery
 from workers.delivery import settle as settling
@@ -179,6 +179,7 @@ class UnsentEntries:
         found = queues.unnoted(taken.lane, taken.urgency, count_max)
         if not found:
             return False
+        pushes = sum(LaneEntry(*one).pushes for one in found)
         records: list[Record] = []
         held: dict[str, list[Joining]] = {entry: [] for entry, _ in found}
         now, business_id = now_ms(), lane.credential.business_id
@@ -204,4 +205,4 @@ class UnsentEntries:
             # a script comes last: see execute_watched
             queues.note(pipe, taken.lane, taken.urgency, why, held, self._marks.backlog.keep_s)
             pipe.execute()
-        return len(found) == count_max
+        return len(found) == count_max or pushes >= NOTE_PUSHES

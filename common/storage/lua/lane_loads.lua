@@ -10,7 +10,10 @@ for at = 1, #KEYS, 5 do
   for u = 1, 4 do
     local count, first = load[1] and load[1] ~= '0' and call('ZCARD', KEYS[at + u]) or 0, 0 -- without bytes there is no entry
     if count > 0 then first = tonumber(call('ZRANGE', KEYS[at + u], 0, 0, 'WITHSCORES')[2]) end
-    if first < 0 then first = first + NOTED end
+    if first < 0 then -- of each kind the first is the oldest
+      local unnoted = call('ZRANGEBYSCORE', KEYS[at + u], 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      first = math.min(first + NOTED, tonumber(unnoted[2] or 'inf'))
+    end
     out[n + 1], out[n + 2] = count, first
     n = n + 2
   end

@@ -144,6 +144,21 @@ def tries(world: World) -> Taken:
     return taken
 
 
+def test_a_look_at_large_entries_is_of_few_of_them(world: World) -> None:
+    """What notes thousands of pushes at once holds up all other lanes."""
+    for number in range(5):
+        world.put(pushes(Urgency.CHAT, 500, 500 * number))
+    stop(world)
+    taken = taken_by_another(world)
+    unsent = LaneRounds(world.runtime, lambda: False).unsent
+    queue = world.runtime.keys.lane_queue(world.lane.id, Urgency.CHAT)
+    left, more = [world.runtime.redis.zcount(queue, 0, "+inf")], True
+    while more:
+        more = unsent.note_outage(world.lane, taken, "unavailable", 50)
+        left.append(world.runtime.redis.zcount(queue, 0, "+inf"))
+    assert left == [25, 15, 5, 0], "entries of a hundred"
+
+
 def test_a_push_that_lost_its_group_joins_it_when_it_is_sent(world: World) -> None:
     """Held in its entry, as an earlier release left it, and in no group."""
     older, newer = said(OLDER), said(NEWER)

@@ -78,6 +78,18 @@ def test_what_is_oldest_is_told_by_its_age(queues: LaneQueues) -> None:
     assert before_ms <= oldest <= int(time.time() * 1000)
 
 
+def test_what_is_oldest_need_not_be_noted(queues: LaneQueues) -> None:
+    """A sender that took it before the lane stopped gives it back when others have been noted."""
+    put(queues, new(b"0"))
+    taken = take(queues)
+    (oldest,) = taken.entries
+    while time.time() * 1000 < oldest.order // 1000 + 2:
+        pass  # they differ by more than what is told of them
+    noted(queues, 1)
+    queues.commit(taken, LaneCommit(back=taken.entries))
+    assert queues.loads([LANE])[LANE].oldest_ms[Urgency.CHAT] == oldest.order // 1000
+
+
 def test_nothing_leaves_before_what_waited_with_it_is_noted(queues: LaneQueues) -> None:
     noted(queues, 2)
     stop(queues)
