@@ -179,8 +179,8 @@ class Mover:
                 cast(Any, place.redis.hgetall(own.lane_tries(lane))),
                 set(cast(Any, place.redis.hkeys(own.lane_holders(lane)))),
             )
-            blobs = own.lane_blobs(lane).encode()
-            for entry, blob in dict(scanned(place.redis, "HSCAN", blobs)).items():
+            blobs = dict(scanned(place.redis, "HSCAN", own.lane_blobs(lane)))
+            for entry, blob in blobs.items():
                 deliveries = 1 + int(tries.get(entry, 0)) + (entry in held)
                 moved += self._entry(
                     place, lane, rounds, LaneEntry(entry.decode(), blob, deliveries)
@@ -284,7 +284,7 @@ class Mover:
 
     def _delayed(self, place: Place) -> int:
         moved = 0
-        waiting = dict(scanned(place.redis, "ZSCAN", place.keys.delayed.encode()))
+        waiting = dict(scanned(place.redis, "ZSCAN", place.keys.delayed))
         for member, due_ms in waiting.items():
             header, blob = parts_of(member)
             parts = self._parts(blob, place.number) if header.urgency else {0: None}
@@ -376,7 +376,7 @@ class Mover:
         """Recounts loads, lanes with entries, and the times at which they may send."""
         own, redis = place.keys, place.redis
         retries: dict[str, int] = {}
-        for member, _ in redis.zscan_iter(own.delayed, count=AT_ONCE):
+        for member in dict(scanned(redis, "ZSCAN", own.delayed)):
             header, blob = parts_of(member)
             if header.urgency and header.counted:
                 retries[header.name] = retries.get(header.name, 0) + len(blob)
@@ -386,7 +386,7 @@ class Mover:
         for lane in sorted(lanes):
             entries = [
                 entry.decode().split(";")
-                for entry, _ in redis.hscan_iter(own.lane_blobs(lane), count=AT_ONCE)
+                for entry in dict(scanned(redis, "HSCAN", own.lane_blobs(lane)))
             ]
             size = sum(int(entry[5]) for entry in entries) + retries.get(lane, 0)
             with redis.pipeline(transaction=True) as pipe:

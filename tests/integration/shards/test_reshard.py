@@ -18,6 +18,7 @@ from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.claims import ClaimRequest
 from common.storage.delayed import Later
+from common.storage.lane_entries import NewBatch
 from common.storage.shards import RESHARD, shard_of
 from tests.badge_counts import badge_of
 from tests.conftest import OwnValkey
@@ -405,3 +406,27 @@ def test_what_moves_in_parts_moves_whole_though_the_server_is_restarted_between_
     assert client.zcard(there.delayed) == many
     assert client.exists(*[f"{there.prefix}:badge:{{a:{name}}}" for name in people]) == len(people)
     assert not list(client.scan_iter(match=f"{here.prefix}:*", count=1_000))
+
+
+@pytest.mark.parametrize("sharded", [2], indirect=True)
+def test_a_lane_is_counted_whole_though_the_server_is_restarted_meanwhile(
+    sharded: ShardedFleet, restartable_valkey: OwnValkey
+) -> None:
+    """What is passed over is missing in its load, and its urgency may not be taken."""
+    client = restarting(restartable_valkey, "HSCAN", 0)
+    old, new = (on_server(sharded.runtime, client, count) for count in (2, 1))
+    many, home = 6 * AT_ONCE, old.shards[0]
+    with client.pipeline(transaction=True) as pipe:
+        waiting = [NewBatch("a:apns:b", Urgency.CHAT, b"blob", 1, 1, 0)] * many
+        home.lane_queues.put(pipe, waiting)
+        pipe.execute()
+    client.delete(home.keys.ready(Vendor.APNS, Urgency.CHAT))
+
+    def moved(_counts: dict[str, int]) -> None:  # of a shard: they are counted after the last one
+        RestartConnection.scans, RestartConnection.restarts_left = 0, 1
+
+    Mover(old, new, moved).run()
+    assert not RestartConnection.restarts_left
+    load = client.hgetall(home.keys.lane_load("a:apns:b"))
+    assert int(load[b"w"]) == many
+    assert client.zscore(home.keys.ready(Vendor.APNS, Urgency.CHAT), "a:apns:b") == 0
