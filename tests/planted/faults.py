@@ -58,10 +58,9 @@ TABLE: Final = r"""
     a sender that stood still sends what another has taken | common/storage/lua/take_numbers.lua
       | integration/test_numbers.py integration/lanes/test_takeover.py
       | local mine = word == '' or holders[entry] == word | local mine = true
-    plain commands take numbers of an entry that was taken before | common/storage/usual_numbers.py
+    first numbers are taken of an entry that was taken before | common/storage/lua/take_first.lua
       | integration/test_numbers.py
-      | [next(taken) for _ in held].count(None) == held.count(word.encode()) == len(held)
-      | [next(taken) for _ in held] is not None
+      | if told_of > 0 and call('EXISTS', unpack(KEYS, 1, stops)) > 0 then return '' end | ""
     the short way passes over a newer push in its place | workers/delivery/usual.py
       | integration/delivery/test_usual.py
       | "        and note.collapse_id == note.message_id\n" | ""
