@@ -45,13 +45,17 @@ def door(fleet: Core, house: House) -> Iterator[httpx.Client]:
         yield client
 
 
+#: When an app registered its token: a later second would be another registration of it.
+REGISTERED_S = now_ms() // 1000 - 60
+
+
 def notification(
     house: House, pushkey: str, business_id: str = "apns-1", **more: Any
 ) -> dict[str, Any]:
     device = {
         "app_id": f"{house.app}.{business_id}",
         "pushkey": pushkey,
-        "pushkey_ts": now_ms() // 1000 - 60,
+        "pushkey_ts": REGISTERED_S,
         "tweaks": {"sound": "default"},
     }
     device |= more.pop("device", {})
