@@ -21,6 +21,7 @@ from tests.builders import stored_message
 from tests.conftest import OwnValkey
 from workers.handlers.presence import PresenceHandler
 from workers.presence.offline_recipients import PAGES, chunks
+from workers.queues.consumer import Commit
 
 SIZE = 6_000
 
@@ -117,17 +118,30 @@ def people_of(row: Any) -> list[str]:
     return unpack_users(row.users) if isinstance(row, PageRecord) else [row.user]
 
 
+def handler_of(client: redis.Redis, space: str, registry: Any) -> PresenceHandler:
+    fanouts = Fanouts(client, Keys(f"push{space}"))
+    return PresenceHandler(Members(client, "im:"), Presence(client, "im:"), registry, fanouts)
+
+
+def committed(client: redis.Redis, commit: Commit) -> tuple[list[Message], list[Message]]:
+    """Writes what a commit adds; the messages that go on at once, and those of a second look."""
+    with client.pipeline(transaction=True) as pipe:
+        for more in commit.extra:
+            more(pipe)
+        pipe.execute()
+    return (
+        [one for _, blob in commit.forward for one in decode_messages(blob)],
+        [one for later in commit.deferred for one in decode_messages(later.blob)],
+    )
+
+
 def fan_out(
     client: redis.Redis, space: str, restarts: int, lost_commits: int, registry: Any = None
 ) -> list[str]:
     """Who of the group is told, or has a row, page by page: after the first of them all begins anew
     so often; so many commits come to nothing.
     """
-    keys = Keys(f"push{space}")
-    registry = Registry() if registry is None else registry
-    handler = PresenceHandler(
-        Members(client, "im:"), Presence(client, "im:"), registry, Fanouts(client, keys)
-    )
+    handler = handler_of(client, space, Registry() if registry is None else registry)
     todo, told = [message(expires_at_ms=2**50)], list[str]()
     while todo:
         away, commit = handler.look(todo)
@@ -135,12 +149,8 @@ def fan_out(
             lost_commits -= 1
             continue
         told += [who.user for one in away for who in one.recipients]
-        with client.pipeline(transaction=True) as pipe:
-            for more in commit.extra:
-                more(pipe)
-            pipe.execute()
+        todo, _ = committed(client, commit)
         told += [name for row in commit.rows for name in people_of(row)]
-        todo = [one for _, blob in commit.forward for one in decode_messages(blob)]
         if restarts:
             restarts -= 1
             todo = [msgspec.structs.replace(one, cursor_of="another") for one in todo]
@@ -181,22 +191,14 @@ def test_a_second_look_is_no_repeat_whenever_it_comes(
     """Nobody has a phone yet: each is looked at again, before or beside the next page or after the
     last.
     """
-    everybody, keys = fill(redis_client, 1_500), Keys(f"push{space}")
-    nobody: Any = NoPhones()
-    members, presence = Members(redis_client, "im:"), Presence(redis_client, "im:")
-    handler = PresenceHandler(members, presence, nobody, Fanouts(redis_client, keys))
+    everybody, handler = fill(redis_client, 1_500), handler_of(redis_client, space, NoPhones())
     todo, rows, pages_read = [message(expires_at_ms=2**50)], list[Any](), 0
     while todo:
         some, todo = (todo, []) if comes == "beside" else (todo[:1], todo[1:])
         pages_read += sum(not one.second_look for one in some)
         _, commit = handler.look(some)
-        with redis_client.pipeline(transaction=True) as pipe:
-            for more in commit.extra:
-                more(pipe)
-            pipe.execute()
+        onward, looks = committed(redis_client, commit)
         rows += commit.rows
-        onward = [one for _, blob in commit.forward for one in decode_messages(blob)]
-        looks = [one for later in commit.deferred for one in decode_messages(later.blob)]
         todo = [*onward, *todo, *looks] if comes == "after" else [*looks, *onward, *todo]
     assert pages_read > 1
     assert Counter(name for row in rows for name in people_of(row)) == Counter(everybody)
@@ -215,24 +217,17 @@ def test_a_group_is_forgotten_though_a_long_second_look_comes_with_its_last_page
     redis_client: redis.Redis, space: str
 ) -> None:
     """That look goes on by pages, too: its next one is no page of the group."""
-    everybody, keys = fill(redis_client, 1_500), Keys(f"push{space}")
-    nobody: Any = NoPhones()
-    members, presence = Members(redis_client, "im:"), Presence(redis_client, "im:")
-    handler = PresenceHandler(members, presence, nobody, Fanouts(redis_client, keys))
+    everybody, handler = fill(redis_client, 1_500), handler_of(redis_client, space, NoPhones())
     todo, rows, together = [message(expires_at_ms=2**50)], list[Any](), False
     while todo:
         _, commit = handler.look(todo)
-        with redis_client.pipeline(transaction=True) as pipe:
-            for more in commit.extra:
-                more(pipe)
-            pipe.execute()
+        onward, looks = committed(redis_client, commit)
         rows += commit.rows
-        onward = [one for _, blob in commit.forward for one in decode_messages(blob)]
         is_last = any(not one.second_look for one in todo) and all(
             one.second_look for one in onward
         )
         together |= is_last and bool(onward)
-        todo = onward + [one for later in commit.deferred for one in decode_messages(later.blob)]
+        todo = [*onward, *looks]
     assert together
     assert Counter(name for row in rows for name in people_of(row)) == Counter(everybody)
     assert not list(redis_client.scan_iter(match=f"push{space}:*:fan:*"))
