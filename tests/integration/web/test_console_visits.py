@@ -93,7 +93,7 @@ def test_a_link_of_another_site_opens_the_page_with_the_session(console, people)
     assert (answer.status, goes_on_to(answer)) == (200, ASKED)
     assert "pushfleet user" not in answer.text
     browser.log_in("otto")
-    assert "otto (operator)" in browser.go(ASKED, **LINK).text
+    assert "otto (operator)" in browser.go(ASKED, None, **LINK).text
     same = call(console + ASKED, headers={**LINK, "sec-fetch-site": "same-origin"})
     assert same.status == 303, "who has none after all logs in"
 
