@@ -149,7 +149,7 @@ def test_nginx_takes_the_example_of_every_service(tmp_path: Path) -> None:
         + "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in TEMPORARY)
         + f"ssl_certificate {certificate}; ssl_certificate_key {key};\n{text}}}"
     )
-    command = ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", "stderr"]
+    command = ["nginx", "-t", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -164,7 +164,7 @@ def test_caddy_takes_the_example_of_every_service(
     file.write_text(text)
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-    command = ["caddy", "validate", "--config", file, "--adapter", "caddyfile"]
+    command = ["caddy", "validate", "--config", str(file), "--adapter", "caddyfile"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
