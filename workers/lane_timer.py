@@ -323,7 +323,8 @@ class LaneTimer:
     # ------------------------------------------------------------ recalls
 
     def recalled(self, words: Mapping[str, Sequence[str]], until: float) -> None:
-        """Ends recalled pushes that wait in a lane's queue now, not when the lane resumes.
+        """Ends recalled pushes that wait in a lane's queue, or for a time, now: not when the lane
+        resumes or the time has come.
 
         words: message ids by app. until: by time.monotonic; what it has not come to by then is
         dropped when it would be sent.
@@ -332,6 +333,9 @@ class LaneTimer:
             wanted = [word.encode() for word in words.get(lane.split(":", 1)[0], ())]
             for urgency in Urgency if wanted else ():
                 self._end_recalled(lane, urgency, wanted, until)
+        self._end_recalled_later(
+            {app: [word.encode() for word in some] for app, some in words.items()}, until
+        )
 
     def _end_recalled(
         self, lane: str, urgency: Urgency, wanted: Sequence[bytes], until: float
@@ -350,3 +354,25 @@ class LaneTimer:
                 self._review(self._queues.pick(lane, urgency, found))
             if len(ids) < PULL:
                 return
+
+    def _end_recalled_later(self, words: Mapping[str, Sequence[bytes]], until: float) -> None:
+        """As `_end_recalled`, of pushes that wait for a time: a retry, the vendor's hours or its
+        next day. The others of their entries wait on for it.
+        """
+        delayed, found = self._runtime.delayed, dict[tuple[str, str], list[bytes]]()
+        for start in range(0, PULL_MAX, PULL):
+            some = delayed.window(start, PULL) if time.monotonic() < until else []
+            for header, blob, member in some:
+                wanted = words.get(header.name.split(":", 1)[0], ()) if header.urgency else ()
+                if time.monotonic() < until and any(word in blob for word in wanted):
+                    found.setdefault((header.name, header.urgency), []).append(member)
+            if len(some) < PULL:
+                break
+        for (lane, urgency), members in found.items():
+            for at in range(0, len(members), END_MAX):
+                if time.monotonic() >= until:
+                    return
+                some_of = members[at : at + END_MAX]
+                taken, wait_ms = delayed.pick(lane, Urgency(urgency), some_of)
+                if taken.entries:
+                    self._rounds.unsent.review(taken, wait_ms=wait_ms)

@@ -23,7 +23,10 @@ from workers.delivery.work import Hold, PendingPush
 
 @dataclass(slots=True)
 class OpenEntry:
-    """One entry and its pushes in order; left: those that stay in it, with their current target."""
+    """One entry and its pushes in order; left: those that stay in it, with their current target.
+
+    wait_ms: what is left waits on in the delayed set; None: in the lane's queue.
+    """
 
     entry: LaneEntry
     urgency: Urgency
@@ -31,6 +34,7 @@ class OpenEntry:
     works: list[PendingPush]
     left: dict[int, Target] = field(default_factory=dict)  # by the work's place in the entry
     changed: bool = False
+    wait_ms: int | None = None
 
     def rest(self) -> NewBatch:
         """The remaining pushes, grouped again by notification."""

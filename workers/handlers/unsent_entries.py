@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -64,13 +64,18 @@ class UnsentEntries:
         ended = settling.without_lane([work for one in open_ for work in one.works])
         self._end(taken, open_, vendor, business_id, ended, now)
 
-    def review(self, taken: Taken, words: str = "") -> int:
+    def review(
+        self, taken: Taken, words: str = "", wait_ms: Mapping[str, int] | None = None
+    ) -> int:
         """Decides withdrawn and expired pushes without sending; returns the number of decisions.
 
-        words: not empty: all other pushes are decided `throttled`, with this note.
+        words: not empty: all other pushes are decided `throttled`, with this note. wait_ms: by
+        entry, for how long its other pushes wait on in the delayed set; without it in the queue.
         """
         _, vendor, business_id = taken.lane.split(":", 2)
         open_, now = opened(taken, taken.entries, sends=False), now_ms()
+        for one in open_:
+            one.wait_ms = (wait_ms or {}).get(one.entry.id)
         done = delivery.review(
             [work for one in open_ for work in one.works], self._ports(Vendor(vendor))
         )
