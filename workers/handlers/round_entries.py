@@ -148,10 +148,10 @@ def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
             work.repeated, work.counted = True, record[work.place] or work.counted
 
 
-def readable(blob: bytes) -> list[PendingPush]:
+def readable(blob: bytes, entry: str = "", hold: Hold | None = None) -> list[PendingPush]:
     """The batch's pushes; none if unreadable: its sender dead-letters it in its turn."""
     try:
-        return settling.works_of("", decode_batch(blob))
+        return settling.works_of(entry, decode_batch(blob), hold)
     except msgspec.MsgspecError:
         return []
 
