@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.
 PEOPLE = GROUP + 10
 #: Seconds between two chats, longer than a worker listens after the last one; and their number.
 EVERY_S, CHATS = 1.3, 14
-#: Longest silence on the vendor's side: the next heartbeat looks, and a busy machine has its share.
-SILENCE_S = POLL_S + LOOK_S
+#: Longest silence on the vendor's side: until the next chat, and its worker's next heartbeat;
+#: a busy machine has its share.
+SILENCE_S = EVERY_S + POLL_S + LOOK_S
 #: A group's message passes two workers; by then each knows that no wake-up comes.
 GROUP_S = WAIT_S + LATE_S + 2 * LOOK_S
 #: Workers that wait for wake-ups: presence, routing, delivery.
