@@ -170,11 +170,11 @@ class SpreadMarks(EventMarks):
 
     def _in_others(self, mark: Callable[[EventMarks], None]) -> None:
         """A shard that is away keeps no other from its mark; its error is raised last."""
-        away: SlotAwayError | None = None
+        away: Exception | None = None
         for other in self._others():
             try:
                 mark(other)
-            except SlotAwayError as error:
+            except (RedisError, OSError) as error:
                 away = error
         if away is not None:
             raise away
@@ -186,7 +186,7 @@ class SpreadMarks(EventMarks):
         own = super().recall
         try:
             self._in_others(lambda other: other.recall(app, conversation, message_id))
-        except SlotAwayError:  # the event comes again
+        except (RedisError, OSError):  # the event comes again
             own(app, conversation, message_id)
             raise
         own(app, conversation, message_id, pipe)
@@ -196,7 +196,7 @@ class SpreadMarks(EventMarks):
         own = super().end_call
         try:
             self._in_others(lambda other: other.end_call(app, call_id, ts_ms))
-        except SlotAwayError:  # the event comes again
+        except (RedisError, OSError):  # the event comes again
             own(app, call_id, ts_ms)
             raise
         own(app, call_id, ts_ms, pipe)

@@ -13,6 +13,8 @@ from common.storage.away import SlotAwayError
 from common.storage.streams import Entry, StreamStore
 from common.storage.unavailable import store_unavailable
 from workers.handlers.intake import IntakeHandler
+from workers.handlers.joint_intake import events_of
+from workers.intake.events import Event
 from workers.queues.consumer import StreamConsumer
 
 log = logging.getLogger(__name__)
@@ -27,9 +29,10 @@ RENEWED_AT_ONCE: Final = 500
 
 
 class ShardPart:
-    """ready: asks the shard for anything; raises a store's error while it is away. slots: the
-    shard's own and shard 0's, without which nothing of it is done; another one's absence concerns
-    single events, as a recall, which is marked in all shards.
+    """ready: asks the shard for anything; raises a store's error while it is away. elsewhere: does
+    what an event that waits does in other shards. slots: the shard's own and shard 0's, without
+    which nothing of it is done; another one's absence concerns single events, as a recall, which is
+    marked in all shards.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class ShardPart:
         consumer: StreamConsumer,
         source: StreamStore,
         ready: Callable[[], object],
+        elsewhere: Callable[[Event], None],
         slots: Collection[int | None],
     ) -> None:
         self.consumer = consumer
         self._source = source
         self._ready = ready
+        self._elsewhere = elsewhere
         self._slots = slots
         self._waiting: list[Entry] = []
         self._beside: list[Entry] = []
@@ -63,11 +68,17 @@ class ShardPart:
         """Finishes the entries, behind those that wait; the error of an unavailable store, for
         which they wait now. reads: their content.
         """
+        error = None
         if self._waiting:
             self._waiting += entries
-            return None
-        cast(IntakeHandler, self.consumer.handler).known = reads
-        return self._finish(entries)
+        else:
+            cast(IntakeHandler, self.consumer.handler).known = reads
+            error = self._finish(entries)
+        if self._waiting:
+            known = [read for one in entries for read in reads.get((one.stream, one.id), ())]
+            for event in (event for read in known for event in events_of(read)):
+                self._elsewhere(event)
+        return error
 
     def again(self) -> int:
         """Tries what waits; how many entries were finished. Raises where the entries' own server is

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from common.clock import now_ms
@@ -36,6 +37,7 @@ from workers.handlers.shard_part import ShardPart
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
 from workers.intake.events import Event
+from workers.intake.state import StateKeeper
 from workers.queues.consumer import Policy, Stores, StreamConsumer
 from workers.queues.lease_renewer import RENEW_S
 
@@ -199,6 +201,11 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
     return packs
 
 
+def _withdraw_elsewhere(state: StateKeeper, event: Event) -> None:
+    with if_store_answers():
+        state.withdraw_elsewhere(event)
+
+
 #: Seconds that a process which is to end goes on with what it has read; its end may take 15 s, of
 #: which one shard's part may take the rest.
 FINISH_S: Final = 5.0
@@ -326,6 +333,7 @@ class SpreadIntakeLoop(IntakeLoop):
                 StreamConsumer(handler, whole.policy, store),
                 self._source,
                 one.streams.redis.ping,
+                partial(_withdraw_elsewhere, one.state),
                 {home, slot_of(one.streams.redis)},
             )
             for one, handler, store in zip(ports, handlers, stores, strict=True)

@@ -181,21 +181,23 @@ def test_a_process_that_begins_meanwhile_serves_the_shards_that_are_well(
     assert {rows[one] for one in sent} == {1}
 
 
+@pytest.mark.parametrize("is_ill", [False, True], ids=["well", "ill"])
 def test_a_recall_marks_the_shards_that_are_well_and_holds_nobody_up(
-    town: Fleet, alone: ValkeyCluster, victim: Node
+    town: Fleet, alone: ValkeyCluster, victim: Node, is_ill: bool
 ) -> None:
     """It is marked in all shards: until the last one is back, its entry waits alone."""
     intake, app = intake_loop(town.runtime), town.core.app
     turned(intake)
     victim.kill()
     ill = town.chats(1, [user for user in town.people if town.is_ill(user)])
-    reader = next(user for user in town.people if not town.is_ill(user))
-    conversation = {"type": "c2c", "id": "alice"}
-    recall = {"message_id": "gone", "conversation": conversation, "recipients": [reader]}
-    town.core.publish("message.recalled", recall)
+    names = (f"c{number}" for number in range(100))
+    own = next(name for name in names if (shard_of_group(SHARDS, app, name) in town.ill) is is_ill)
+    town.core.publish(
+        "message.recalled", {"message_id": "gone", "conversation": {"type": "c2c", "id": own}}
+    )
     chats = town.chats(40)
     wait_turning(intake, lambda: town.well(chats) <= set(town.rows(well=True)), "chats go on")
-    name = [one.keys.revoked(app, "c2c:alice", "gone") for one in town.runtime.shards]
+    name = [one.keys.revoked(app, f"c2c:{own}", "gone") for one in town.runtime.shards]
     each = list(zip(town.runtime.shards, name, strict=True))
     wait_turning(
         intake,
