@@ -80,6 +80,7 @@ def make_app(settings: Settings) -> Celery:
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": WAKE_UP_HEALTH_S,
+            "max_retries": 0,  # of a sender's connection: kombu would go on for CONNECT_TIMEOUT_S
         },
         broker_connection_retry_on_startup=True,
         broker_connection_retry=True,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import Empty
 from typing import Any, Final
 
 from kombu.asynchronous import get_event_loop
@@ -29,11 +30,31 @@ _NEEDLESS: Final = (
 )
 #: An overdue answer is looked for this much later, so that it is overdue then.
 _MARGIN_S: Final = 0.05
+#: Seconds over WAIT_S after which a worker counts on no wake-up until there is an answer; its
+#: connection is given up later.
+LATE_S: Final = 1.0
 
 
 #: A server's words where it refuses to write: as a replica by now, without its disk, without its
 #: replicas.
 _REFUSED: Final = ("READONLY", "UNBLOCKED", "MASTERDOWN", "MISCONF", "NOREPLICAS")
+
+
+class Hearing:
+    """Whether wake-ups can come, as the worker's connection tells. One a process, as its event loop
+    is. deaf: called with each news.
+    """
+
+    deaf: Callable[[bool], None] = staticmethod(lambda _: None)
+    _is_deaf: bool | None = None
+
+    def tell(self, *, deaf: bool) -> None:
+        if deaf != self._is_deaf:
+            self._is_deaf = deaf
+            self.deaf(deaf)
+
+
+hearing: Final = Hearing()
 
 
 class NoRoomError(RedisConnectionError):
@@ -85,8 +106,17 @@ class _Guard:
             super()._queue_bind(*args, **kwargs)  # type: ignore[misc]
 
     def _brpop_read(self, **options: Any) -> Any:
-        with _waiting():
-            return super()._brpop_read(**options)  # type: ignore[misc]
+        deaf = True
+        try:
+            with _waiting():
+                found = super()._brpop_read(**options)  # type: ignore[misc]
+            deaf = False
+            return found
+        except Empty:
+            deaf = False
+            raise
+        finally:
+            hearing.tell(deaf=deaf)
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
@@ -132,18 +162,23 @@ class _Calm:
         cycle = self.cycle
         for name in _NEEDLESS:
             getattr(cycle, name).cancel()
+        late_s = self.brpop_timeout + LATE_S
         patience_s = self.brpop_timeout + connection.client.transport_options.get(
             "health_check_interval", stock.DEFAULT_HEALTH_CHECK_INTERVAL
         )
+        hearing.tell(deaf=False)  # it has answered
 
         def look() -> None:
+            late = cycle.overdue_in_s(late_s) <= _MARGIN_S
             try:
+                if late:
+                    hearing.tell(deaf=True)
                 cycle.maybe_check_brpop_health()
             finally:
-                after_s = cycle.overdue_in_s(patience_s)
+                after_s = cycle.overdue_in_s(patience_s if late else late_s)
                 cycle._brpop_health_tref = loop.call_later(after_s, look)  # noqa: SLF001
 
-        cycle._brpop_health_tref = loop.call_later(patience_s, look)  # noqa: SLF001
+        cycle._brpop_health_tref = loop.call_later(late_s, look)  # noqa: SLF001
 
 
 def end_wait() -> None:

@@ -14,7 +14,7 @@ from common.clock import now_ms
 from common.model import Urgency, Vendor
 from common.storage import keys
 from common.storage.cluster import owner_of
-from common.storage.lane_entries import Taken, vendor_of
+from common.storage.lane_entries import LaneEntry, Taken, vendor_of
 from common.storage.lane_loads import Load
 from common.storage.scripts import Call
 from common.storage.server_clock import ServerClock
@@ -44,6 +44,12 @@ OLD_EVERY_S: Final = 5.0
 PULL_MAX: Final = 1_000
 PULL: Final = 50
 
+#: Pushes behind one stopped lane that are looked through in a look for what was read meanwhile,
+#: and the seconds of such looks. A call is not read.
+READ_PUSHES: Final = 200
+READ_S: Final = 0.05
+READ_KINDS: Final = (Urgency.CHAT, Urgency.GROUP, Urgency.BULK)
+
 #: Beyond the order of every entry.
 EVERYTHING: Final = 1 << 62
 FLEET_FULL: Final = "the queues of all lanes together are full"
@@ -60,6 +66,7 @@ class LaneTimer:
         self._places: dict[tuple[str, Urgency], int] = {}
         self._memory_at = 0.0
         self._lanes_at = 0.0
+        self._read_places: dict[tuple[str, Urgency], int] = {}
         self._old_at = 0.0
         self._memory_max = 0
         self._memory_used = 0
@@ -113,6 +120,7 @@ class LaneTimer:
         if loads:
             self._sweep(loads)
             self._shed(loads)
+            self._end_read(loads)
         return vendors | set(self._queues.due_vendors(loaded_vendors))
 
     def _held(self, loaded: Sequence[str]) -> dict[str, Load]:
@@ -320,10 +328,57 @@ class LaneTimer:
         mine = owner_of(self._runtime.redis)
         return sum(owner_of(one.redis) == mine for one in self._runtime.shards)
 
+    # ------------------------------------------------------------ what was read elsewhere
+
+    def _end_read(self, loads: Mapping[str, Load]) -> None:
+        """Ends pushes behind stopped lanes whose people have read them elsewhere, a part of each
+        queue in each look. What flows is looked at when it is sent.
+        """
+        states = self._runtime.lane_states.peek_all(list(loads))
+        places = [
+            (lane, urgency)
+            for lane, state in zip(loads, states, strict=True)
+            if state.why or self._is_paused(lane)
+            for urgency in READ_KINDS
+            if loads[lane].entries[urgency]
+        ]
+        left = set(places)
+        self._read_places = {one: at for one, at in self._read_places.items() if one in left}
+        # who was looked at longest ago comes first
+        turns = {one: turn for turn, one in enumerate(self._read_places)}
+        places.sort(key=lambda one: turns.get(one, -1))
+        until = time.monotonic() + READ_S
+        for lane, urgency in places:
+            if time.monotonic() >= until:
+                return
+            self._end_read_of(lane, urgency, self._read_places.pop((lane, urgency), 0))
+
+    def _is_paused(self, lane: str) -> bool:
+        app, vendor, business_id = lane.split(":", 2)
+        found = self._runtime.catalog.lane(app, Vendor(vendor), business_id)
+        return found is not None and found.paused
+
+    def _end_read_of(self, lane: str, urgency: Urgency, start: int) -> None:
+        (ids,) = self._queues.windows([(lane, urgency, start)], PULL)
+        some, pushes = list[str](), 0
+        for entry in ids:
+            pushes += LaneEntry(entry, b"").pushes
+            if some and pushes > READ_PUSHES:
+                break
+            some.append(entry)
+        blobs = zip(some, self._queues.blobs(lane, some), strict=True)
+        waiting = [(entry, blob) for entry, blob in blobs if blob]
+        read = self._rounds.unsent.read_among(vendor_of(lane), lane, waiting)
+        if read:
+            self._review(self._queues.pick(lane, urgency, read))
+        ends = not some or len(some) == len(ids) < PULL
+        self._read_places[lane, urgency] = 0 if ends else start + len(some) - len(read)
+
     # ------------------------------------------------------------ recalls
 
     def recalled(self, words: Mapping[str, Sequence[str]], until: float) -> None:
-        """Ends recalled pushes that wait in a lane's queue now, not when the lane resumes.
+        """Ends recalled pushes that wait in a lane's queue, or for a time, now: not when the lane
+        resumes or the time has come.
 
         words: message ids by app. until: by time.monotonic; what it has not come to by then is
         dropped when it would be sent.
@@ -332,6 +387,9 @@ class LaneTimer:
             wanted = [word.encode() for word in words.get(lane.split(":", 1)[0], ())]
             for urgency in Urgency if wanted else ():
                 self._end_recalled(lane, urgency, wanted, until)
+        self._end_recalled_later(
+            {app: [word.encode() for word in some] for app, some in words.items()}, until
+        )
 
     def _end_recalled(
         self, lane: str, urgency: Urgency, wanted: Sequence[bytes], until: float
@@ -350,3 +408,25 @@ class LaneTimer:
                 self._review(self._queues.pick(lane, urgency, found))
             if len(ids) < PULL:
                 return
+
+    def _end_recalled_later(self, words: Mapping[str, Sequence[bytes]], until: float) -> None:
+        """As `_end_recalled`, of pushes that wait for a time: a retry, the vendor's hours or its
+        next day. The others of their entries wait on for it.
+        """
+        delayed, found = self._runtime.delayed, dict[tuple[str, str], list[bytes]]()
+        for start in range(0, PULL_MAX, PULL):
+            some = delayed.window(start, PULL) if time.monotonic() < until else []
+            for header, blob, member in some:
+                wanted = words.get(header.name.split(":", 1)[0], ()) if header.urgency else ()
+                if time.monotonic() < until and any(word in blob for word in wanted):
+                    found.setdefault((header.name, header.urgency), []).append(member)
+            if len(some) < PULL:
+                break
+        for (lane, urgency), members in found.items():
+            for at in range(0, len(members), END_MAX):
+                if time.monotonic() >= until:
+                    return
+                some_of = members[at : at + END_MAX]
+                taken, wait_ms = delayed.pick(lane, Urgency(urgency), some_of)
+                if taken.entries:
+                    self._rounds.unsent.review(taken, wait_ms=wait_ms)

@@ -61,12 +61,15 @@ class Stages:
         self.in_flight_max = delivery.IN_FLIGHT_MAX // vendors
         self.stopping = stopping
         self.consumers: dict[str, StageConsumer] = {}
+        self._making = threading.Lock()
 
     def consumer(self, stage: str, vendor: Vendor | None = None) -> StageConsumer:
+        """One a queue, for whichever threads ask."""
         queue = queue_of(stage, vendor)
-        if queue not in self.consumers:
-            self.consumers[queue] = self._make(stage, vendor)
-        return self.consumers[queue]
+        with self._making:
+            if queue not in self.consumers:
+                self.consumers = {**self.consumers, queue: self._make(stage, vendor)}
+            return self.consumers[queue]
 
     def _make(self, stage: str, vendor: Vendor | None) -> StageConsumer:
         if len(self.runtime.shards) == 1:

@@ -75,6 +75,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.ports import DeliveryPorts
 from workers.gate import FleetGate
 from workers.late_binding import BoundAddresses, ClaimedRows, PlacesOnScreens, PresentConsent
+from workers.queues.wake_up_sender import WakeUpSender
 from workers.receipts import address as receipts
 from workers.routing.fan_out import RoutingPorts as RoutingWorld
 from workers.routing.texts import NOTHING, translate
@@ -199,6 +200,10 @@ class Runtime:
     @cached_property
     def app(self) -> Celery:
         return make_app(self.settings)
+
+    @cached_property
+    def wake_up_sender(self) -> WakeUpSender:
+        return WakeUpSender(lambda stage, vendor: publish(self.app, stage, vendor))
 
     @cached_property
     def living(self) -> Heartbeats:
@@ -526,7 +531,7 @@ class Runtime:
         return AskedSeldom(may_read)
 
     def send_wake_up(self, stage: str, vendor: Vendor | None = None) -> None:
-        """Sends a stage's wake-up unless one is pending. Never raises.
+        """Sends a stage's wake-up unless one is pending. Never raises nor hangs on the broker.
 
         A lost wake-up costs seconds, as upkeep sends it again. The work was forwarded already; an
         error here would make the caller repeat it.
@@ -534,7 +539,7 @@ class Runtime:
         queue = queue_of(stage, vendor)
         try:
             if self.wakes.wake_up_is_ours(queue):
-                publish(self.app, stage, vendor)
+                self.wake_up_sender.send(stage, vendor)
         except (RedisError, OSError) as error:
             log.warning(
                 "wake-up publish failed", extra={"queue": queue, "reason": type(error).__name__}
@@ -618,6 +623,7 @@ for _name in (
         "reports_engine",
         "vault",
         "app",
+        "wake_up_sender",
         "living",
         "catalog",
         "transport",

@@ -21,7 +21,7 @@ from redis.exceptions import WatchError
 from common.contracts import Batch, decode_batch
 from common.model import Urgency, Vendor
 from common.storage.keys import LEDGER, OLD_STREAMS, WORK_STREAMS, Keys
-from common.storage.lane_entries import NewBatch, entry_id
+from common.storage.lane_entries import LaneEntry, NewBatch, Taken, entry_id
 from common.storage.lane_queues import LaneQueues
 from common.storage.raw_pipe import command, first_score, read_all
 from common.storage.scripts import script
@@ -143,6 +143,7 @@ class Delayed:
         self._delay = script(redis, "delay")
         self._move = script(redis, "delayed_move")
         self._add = script(redis, "delayed_add")
+        self._pick = script(redis, "delayed_pick")
 
     def put(self, pipe: Pipeline, waiting: Sequence[Later]) -> None:
         """Inside the caller's MULTI."""
@@ -221,6 +222,43 @@ class Delayed:
         names = [keys.delayed, queue, keys.lane_blobs(name), keys.lane_load(name)]
         self._move(keys=[*names, keys.loaded_lanes, keys.ready(vendor, urgency)], args=parts)
         return f"send:{vendor}:{urgency}"
+
+    def window(self, start: int, count: int) -> list[tuple[Header, bytes, bytes]]:
+        """Destination, batch and member of so many, the soonest first; unreadable ones are skipped.
+        Each is for one lane, or (urgency "") for a stream.
+        """
+        found: list[tuple[Header, bytes, bytes]] = []
+        members = self._redis.zrange(self._keys.delayed, start, start + count - 1)
+        for member in cast(list[bytes], members):
+            with contextlib.suppress(*_UNREADABLE):
+                header, at = _read(member)
+                found.append((header, member[at:], member))
+        return found
+
+    def pick(
+        self, lane: str, urgency: Urgency, members: Sequence[bytes]
+    ) -> tuple[Taken, dict[str, int]]:
+        """Leases these retries of a lane before they are due, to end pushes of them; by entry, in
+        how many ms it is.
+        """
+        keys, queues = self._keys, self._queues
+        word, args = queues.new_word(), list[Any]()
+        for member in members:
+            one, start = _read(member)
+            batch = NewBatch(
+                lane, urgency, member[start:], one.pushes, one.requests, one.expires_ms
+            )
+            args += (member, start + 1, int(one.counted), entry_id(batch))
+        names = [keys.delayed, keys.lane_blobs(lane), keys.lane_leases(lane)]
+        names += [keys.lane_holders(lane), keys.lane_load(lane), keys.loaded_lanes]
+        reply = cast(Any, self._pick(keys=names, args=[word, queues.lease_ms, lane, *args]))
+        taken = Taken(lane, urgency, word, "go", 0)
+        due_ms: dict[str, int] = {}
+        for at in range(0, len(reply), 3):
+            entry = LaneEntry(reply[at].decode(), reply[at + 1])
+            taken.entries.append(entry)
+            due_ms[entry.id] = int(reply[at + 2])
+        return taken, due_ms
 
     def waiting_count(self) -> int:
         return int(self._redis.zcard(self._keys.delayed))

@@ -236,7 +236,7 @@ class LaneQueues(LaneLoads):
         bytes_max: int = BYTES_MAX,
     ) -> list[Taken]:
         """As `take`. owners: of each the queues of its shard, on this server."""
-        words = [f"{self.word}:{next(self._words)}" for _ in wanted]
+        words = [self.new_word() for _ in wanted]
         own = [
             (
                 word,
@@ -395,11 +395,15 @@ class LaneQueues(LaneLoads):
         lost = self._renew(keys=[keys.lane_leases(lane), keys.lane_holders(lane)], args=args)
         return [entry.decode() for entry in cast(list[bytes], lost)]
 
+    def new_word(self) -> str:
+        """What a new take of ours is known by, as the holder of its entries."""
+        return f"{self.word}:{next(self._words)}"
+
     def pick(
         self, lane: str, urgency: Urgency, entries: Sequence[str] = (), last: int = 0
     ) -> Taken:
         """Leases these waiting entries, or the `last` youngest, to end them."""
-        keys, word = self.keys, f"{self.word}:{next(self._words)}"
+        keys, word = self.keys, self.new_word()
         names = [keys.lane_queue(lane, urgency), keys.lane_blobs(lane), keys.lane_leases(lane)]
         names += [keys.lane_holders(lane), keys.lane_load(lane)]
         args: list[Any] = [word, self.lease_ms, last, *entries]

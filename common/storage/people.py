@@ -93,7 +93,7 @@ class PeopleCache:
         for start in range(0, len(people), LOOK_MAX):
             part = people[start : start + LOOK_MAX]
             with raw_pipe(self.redis) as pipe:
-                (reply,) = pipe.ask(command("MGET", *map(self._name, part)), 1)
+                (reply,) = pipe.ask(command("MGET", *self._names(part)), 1)
             for who, blob in zip(part, reply, strict=True):
                 if blob == _NOTHING:
                     found[who] = _NOBODY
@@ -104,16 +104,16 @@ class PeopleCache:
                         continue
         return found
 
-    def _name(self, who: Person) -> str:
-        return self.keys.person(*who)
+    def _names(self, people: Sequence[Person]) -> list[str]:
+        return [self.keys.person(*who) for who in people]
 
-    def _changed_name(self, who: Person) -> str:
-        return self.keys.person_changed(*who)
+    def _changed_names(self, people: Sequence[Person]) -> list[str]:
+        return [self.keys.person_changed(*who) for who in people]
 
     def ask(self, people: Sequence[Person]) -> Asked:
         """Before SQL is asked about these."""
         parts = [people[start : start + LOOK_MAX] for start in range(0, len(people), LOOK_MAX)]
-        looks = [command("MGET", *map(self._changed_name, part)) for part in parts]
+        looks = [command("MGET", *self._changed_names(part)) for part in parts]
         commands = command("TIME") + "".join(looks)
         (seconds, micros), *reply = read_all(self.redis, commands, 1 + len(parts))
         generations = [one or b"" for part in reply for one in part]

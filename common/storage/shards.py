@@ -273,14 +273,13 @@ class SpreadPeopleCache(PeopleCache):
         #: One question may be about people of several shards.
         self._together = each[0].people.redis is each[-1].people.redis
 
-    def _of(self, who: Person) -> PeopleCache:
-        return self._each[shard_of(len(self._each), *who)].people
+    def _names(self, people: Sequence[Person]) -> list[str]:
+        of, count = [one.people.keys.person for one in self._each], len(self._each)
+        return [of[shard_of(count, app, user)](app, user) for app, user in people]
 
-    def _name(self, who: Person) -> str:
-        return self._of(who).keys.person(*who)
-
-    def _changed_name(self, who: Person) -> str:
-        return self._of(who).keys.person_changed(*who)
+    def _changed_names(self, people: Sequence[Person]) -> list[str]:
+        of, count = [one.people.keys.person_changed for one in self._each], len(self._each)
+        return [of[shard_of(count, app, user)](app, user) for app, user in people]
 
     def _keeps(self, asked: Asked, given: Sequence[tuple[Person, bytes]]) -> list[Call]:
         if not self._together:

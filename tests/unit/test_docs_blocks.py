@@ -121,3 +121,67 @@ def test_prometheus_takes_the_queries_of_the_pages(tmp_path: Path) -> None:
         ["promtool", "check", "rules", file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+SERVICES = ("console", "receipts", "gateway")
+#: Where nginx keeps bodies; the folders of the system are another user's.
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def addresses_of(text: str) -> set[str]:
+    return set(re.findall(r"127\.0\.0\.1:\d+", text))
+
+
+def service_addresses() -> set[str]:
+    known = Settings.load({})
+    return {getattr(known, f"{name}_addr") for name in SERVICES}
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="apt install nginx")
+def test_nginx_takes_the_example_of_every_service(tmp_path: Path) -> None:
+    (text,) = [text for _, text in blocks(ROOT / "docs/reverse-proxy.md", "nginx")]
+    assert addresses_of(text) == service_addresses()
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=push"]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; "
+        + "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in TEMPORARY)
+        + f"ssl_certificate {certificate}; ssl_certificate_key {key};\n{text}}}"
+    )
+    command = ["nginx", "-t", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="apt install caddy")
+def test_caddy_takes_the_example_of_every_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = [text for _, text in blocks(ROOT / "docs/reverse-proxy.md", "caddy")]
+    assert addresses_of(text) == service_addresses()
+    file = tmp_path / "Caddyfile"
+    file.write_text(text)
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    command = ["caddy", "validate", "--config", str(file), "--adapter", "caddyfile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_line_of_the_procfile_has_its_row_and_its_memory() -> None:
+    lines = re.findall(r"^([\w-]+):", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    table = (ROOT / "docs/operations.md").read_text().split("## Processes")[1].split("\nSIGTERM")[0]
+    rows = {name for row in table.splitlines() for name in re.split(r"[|, ]+", row)[1:4]}
+    wanted = {"delivery-`<vendor>`" if line.startswith("delivery-") else line for line in lines}
+    assert not wanted - rows
+    needs = (ROOT / "docs/requirements.md").read_text()
+    assert f"the {len(lines)} lines of the Procfile" in needs
+    assert f"{len(lines)} processes want" in needs
+
+
+def test_each_address_of_a_service_is_told_to_the_firewall() -> None:
+    for page in ("docs/requirements.md", "docs/security.md"):
+        text = (ROOT / page).read_text()
+        missing = {one for one in service_addresses() if one.rpartition(":")[2] not in text}
+        assert not missing, page

@@ -45,7 +45,8 @@ def user() -> None:
     "--role",
     type=click.Choice(ROLES),
     required=True,
-    help="viewer looks; operator pauses lanes and replays dead letters, too.",
+    help="viewer looks; operator pauses lanes, replays dead letters, retires devices and sends "
+    "test pushes, too; admin also adds and rotates accounts.",
 )
 @click.option(
     "--password-file",

@@ -36,6 +36,8 @@ from workers import shards
 from workers.app import DELIVERY, PRESENCE, ROUTING, queue_of
 from workers.cli.at_work import WorkBeat
 from workers.processes import set_on_signals, tune_gc
+from workers.queues.consumer import Wake
+from workers.queues.own_looks import OwnLooks
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ log = logging.getLogger(__name__)
 ALONE = ("upkeep", "receipts", "console", "gateway", "gateway-xmpp")
 #: Longest wait of a starting process for the database's tables, seconds.
 START_LOOK_S = 5.0
-#: Seconds after which a delivery worker without a wake-up looks by itself.
-POLL_S = 5.0
 #: Between two looks of a process that waits for `pushfleet reshard`.
 RESHARD_LOOK_S = 1.0
 #: Seconds without progress, with work waiting, after which a process is unhealthy.
@@ -405,56 +405,79 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
     """
     from celery.signals import worker_ready, worker_shutting_down
 
-    from workers.broker import end_wait
+    from workers.broker import end_wait, hearing
     from workers.pipeline import Stages, register
 
     metrics.begin(vendors if stage == DELIVERY else ())
     stop = beat.stop
     stages = Stages(runtime, len(set(vendors)) if stage == DELIVERY else 1, stop.is_set)
     register(runtime.app, stages, stop.is_set)
-    queues = (
-        [queue_of(DELIVERY, vendor) for vendor in vendors]
-        if stage == DELIVERY
-        else [queue_of(stage)]
-    )
+    looks = OwnLooks(partial(_due, runtime, stage, vendors), stages.consumer, stop)
+    begin = _once(lambda: _beats(runtime, beat, stages, looks))
 
-    ready = ReadyLanes(stages, vendors, stop)
+    def on_ready(**_: object) -> None:
+        looks.begun()
+        begin()
+
+    def begin_alone() -> None:
+        hearing.tell(deaf=True)
+        begin()
+
+    def on_stop(**_: object) -> None:
+        looks.end()
+        threading.Thread(target=end_wait, daemon=True).start()
+
+    hearing.deaf = looks.is_deaf
+    worker_ready.connect(on_ready, weak=False)
+    worker_shutting_down.connect(on_stop, weak=False)
+    _leave_logging_alone()
+    threading.Thread(target=looks.run, args=(begin_alone,), name="looks", daemon=True).start()
+    try:
+        _consume(runtime, stage, vendors)
+    finally:
+        looks.end()
+
+
+def _due(runtime: Runtime, stage: str, vendors: Sequence[Vendor]) -> Sequence[Wake]:
+    """The queues of this worker that have work now, by one question."""
+    if stage == DELIVERY:
+        return [(stage, vendor) for vendor in shards.due_vendors(runtime, vendors)]
+    out = keys.OUT if stage == PRESENCE and len(runtime.shards) > 1 else ()
+    return [(stage, None)] if shards.any_filled(runtime, (*keys.STAGE_STREAMS[stage], *out)) else []
+
+
+def _beats(runtime: Runtime, beat: WorkBeat, stages: Stages, looks: OwnLooks) -> None:
     started = time.monotonic()
 
     def progress() -> float:  # a worker that never heard a wake-up while work waits is not well
         return max((one.progress_at for one in stages.consumers.values()), default=started)
 
-    def waiting() -> bool:
-        if stage == DELIVERY:
-            return bool(ready.look())
-        return shards.any_filled(runtime, keys.STAGE_STREAMS[stage])
-
-    def on_ready(**_: object) -> None:
-        _heartbeat(runtime, beat, progress, waiting)
-
-    def on_stop(**_: object) -> None:
-        ready.end()
-        threading.Thread(target=end_wait, daemon=True).start()
-
-    worker_ready.connect(on_ready, weak=False)
-    worker_shutting_down.connect(on_stop, weak=False)
-    _leave_logging_alone()
-    # One more than there are queues: a wake-up while all slots run only notifies its consumers.
-    slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
-    if stage == DELIVERY:  # no daemon: the process has not ended before its rounds have
-        threading.Thread(target=ready.run, name="poll").start()
-    try:
-        _consume(runtime, queues, slots)
-    finally:
-        ready.end()
+    _heartbeat(runtime, beat, progress, lambda: bool(looks.look()))
 
 
-def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
+def _once(do: Callable[[], None]) -> Callable[[], None]:
+    """`do` at the first call, of whichever thread; the others wait for its end."""
+    lock, done = threading.Lock(), threading.Event()
+
+    def first() -> None:
+        with lock:
+            if not done.is_set():
+                done.set()
+                do()
+
+    return first
+
+
+def _consume(runtime: Runtime, stage: str, vendors: Sequence[Vendor]) -> None:
     """Celery's worker until SIGTERM. Not by its command line, whose libraries (a shell with
     completion) take 8 MiB a process.
     """
     from celery.apps.worker import Worker
 
+    serves = vendors if stage == DELIVERY else [None]
+    queues = [queue_of(stage, vendor) for vendor in serves]
+    # One more than there are queues: a wake-up while all slots run only notifies its consumers.
+    slots = len(queues) + 1 if stage == DELIVERY or len(runtime.shards) > 1 else 1
     alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
     name = f"{runtime.name}@{socket.gethostname()}"
     celery: Any = Worker(
@@ -469,48 +492,6 @@ def _consume(runtime: Runtime, queues: Sequence[str], slots: int) -> None:
     celery.start()
     if celery.exitcode:
         raise click.exceptions.Exit(celery.exitcode)
-
-
-class ReadyLanes:
-    """Serves ready lanes without wake-ups, which a Redis without free memory does not take.
-
-    Each heartbeat looks for them, so that an idle process wakes once for both; a thread of its own
-    serves them, and looks while no heartbeat does.
-    """
-
-    def __init__(self, stages: Stages, vendors: Sequence[Vendor], stop: threading.Event) -> None:
-        self._stages, self._all, self._stop = stages, vendors, stop
-        self._vendors: Sequence[Vendor] = ()
-        self._looked_at = 0.0
-        self._found = threading.Event()
-
-    def look(self) -> Sequence[Vendor]:
-        """Those of this worker's vendors that have ready lanes now."""
-        self._vendors = ()
-        self._vendors = shards.due_vendors(self._stages.runtime, self._all)
-        self._looked_at = time.monotonic()
-        if self._vendors:
-            self._found.set()
-        return self._vendors
-
-    def end(self) -> None:
-        """Stops the worker's work, and ends the thread's wait."""
-        self._stop.set()
-        self._found.set()
-
-    def run(self) -> None:
-        """Runs until stopped."""
-        while not self._stop.is_set():
-            found = self._found.wait(2 * POLL_S if self._looked_at else POLL_S)
-            self._found.clear()
-            if not found and time.monotonic() - self._looked_at >= 2 * POLL_S:
-                with contextlib.suppress(RedisError, OSError):
-                    self.look()
-            for vendor in self._vendors:
-                sender = self._stages.consumer(DELIVERY, vendor)
-                idle_s = time.monotonic() - sender.progress_at
-                if idle_s >= POLL_S / 2 and not self._stop.is_set():  # the next look is POLL_S away
-                    sender(self._stop.is_set)
 
 
 def _leave_logging_alone() -> None:

@@ -13,11 +13,11 @@ from starlette.responses import RedirectResponse, Response
 
 from common.model import Vendor
 from common.storage.audit import person_mark
-from workers.console.accounts import FIELDS, given
+from workers.console.accounts import given
 from workers.console.form_fields import FormFields
 from workers.console.frame import Frame, Visitor
 from workers.console.look import ConsoleStores, Ports
-from workers.console.pages import Pages
+from workers.console.pages import Narrowed, Pages
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,15 @@ class Actions:
         self._ports = ports
         self._pages = pages
 
-    def pause(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
-        return self._set_paused(visitor, fields, paused=True)
+    def pause(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        return self._set_paused(request, visitor, fields, paused=True)
 
-    def resume(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
-        return self._set_paused(visitor, fields, paused=False)
+    def resume(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        return self._set_paused(request, visitor, fields, paused=False)
 
-    def _set_paused(self, visitor: Visitor, fields: Mapping[str, str], *, paused: bool) -> Response:
+    def _set_paused(
+        self, request: Request, visitor: Visitor, fields: Mapping[str, str], *, paused: bool
+    ) -> Response:
         if not visitor.may_act:
             return self._frame.refusal(visitor, "not_allowed", 403)
         key = fields.get("app", ""), fields.get("vendor", ""), fields.get("business_id", "")
@@ -56,7 +58,8 @@ class Actions:
                 words,
                 extra={"app": key[0], "vendor": key[1], "business_id": key[2]},
             )
-        return _back("/lanes", ("done_paused" if paused else "done_resumed") if there else "gone")
+        said = ("done_paused" if paused else "done_resumed") if there else "gone"
+        return _back(f"/lanes{Narrowed.read(request).query}", said)
 
     def replay(self, _request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
         if not visitor.may_act:
@@ -140,10 +143,7 @@ class Actions:
         key = fields.get("app", ""), fields.get("vendor", ""), fields.get("business_id", "")
         good, words = self._ports.check_account(*key)
         self._note(visitor, "account checked", key[0], f"{key[1]} {key[2]}", words)
-        rows, result = self._stores.credentials.listed(), {"key": key, "good": good, "words": words}
-        return self._frame.page(
-            request, visitor, "credentials", rows=rows, vendors=list(FIELDS), checked=result
-        )
+        return self._pages.credentials(request, visitor, {"key": key, "good": good, "words": words})
 
     def store_account(self, request: Request, visitor: Visitor, fields: FormFields) -> Response:
         """Stores a new account, or new secrets of a known one; errors are shown above the form."""
@@ -173,4 +173,5 @@ class Actions:
 
 
 def _back(path: str, done: str) -> Response:
-    return RedirectResponse(f"{path}?{urlencode({'done': done})}", 303)
+    sign = "&" if "?" in path else "?"
+    return RedirectResponse(f"{path}{sign}{urlencode({'done': done})}", 303)

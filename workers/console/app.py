@@ -73,6 +73,8 @@ def make_app(stores: ConsoleStores, ports: Ports) -> Starlette:
     async def astray(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and request.url.path.startswith(f"{api.ROOT}/"):
             return api.astray(error.status_code, error.headers)
+        if request.method == "GET" and request.url.path in forms:
+            return frame.page_of_form(request)
         if isinstance(error, HTTPException) and error.status_code == 405:
             return PlainTextResponse(error.detail, 405, error.headers)
         return await frame.not_found(request, error)

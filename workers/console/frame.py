@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -46,6 +47,10 @@ VISIT_COOKIE: Final = "pushfleet-visit"
 FORM_S_MAX: Final = 10.0
 #: Longest wait for a page, seconds; then it reports that a server is away.
 PAGE_S_MAX: Final = 15.0
+#: Between two looks of an open overview, or of a page that could not be shown, seconds.
+REFRESH_S: Final = 10
+#: Longest address that a visitor is brought back to after the login.
+BACK_CHARACTERS_MAX: Final = 2_000
 HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src "  # noqa: E501
     "'self';"
@@ -69,6 +74,8 @@ DONE: Final = frozenset(
         "gone",
         "not_replayable",
         "resharding_now",
+        "session_ended",
+        "session_ended_form",
     }
 )
 
@@ -153,7 +160,9 @@ class Frame:
             with anyio.fail_after(PAGE_S_MAX):
                 return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
-            return self._plain_refusal(request, "server_away", 503, name="Redis, PostgreSQL")
+            return self._plain_refusal(
+                request, "server_away", 503, name="Redis, PostgreSQL", refresh=_again(request)
+            )
 
     def posted(
         self, form: Callable[[Request, Visitor, FormFields], Response], *, is_login: bool = False
@@ -176,13 +185,11 @@ class Frame:
                 with anyio.fail_after(FORM_S_MAX):
                     fields = await read_form(request)
             except TimeoutError:
-                return Response(status_code=408)
-            except ClientDisconnect:
-                return Response(status_code=400)
-            except MultiPartException:
-                return Response(status_code=400)
+                return self._plain_refusal(request, "form_unread", 408)
+            except (ClientDisconnect, MultiPartException, ValueError):
+                return self._plain_refusal(request, "form_unread", 400)
             if fields is None:
-                return Response(status_code=413)
+                return self._plain_refusal(request, "form_too_large", 413)
             return await self._in_time(request, lambda: handle(request, fields))
 
         return endpoint
@@ -190,16 +197,13 @@ class Frame:
     def _guarded(
         self, request: Request, act: Callable[[Visitor], Response], *, open_to_all: bool
     ) -> Response:
-        lang = language(
-            request.query_params.get("lang"),
-            request.cookies.get(LANG_COOKIE),
-            request.headers.get("accept-language", ""),
-        )
+        lang = _language(request)
         visitor = Visitor(None, None, lang)
+        response: Response
         try:
             visitor = self._visitor(request, lang)
             if visitor.role is None and not open_to_all:
-                response: Response = RedirectResponse("/login", 303)
+                response = self._sent_to_login(request, visitor)
             else:
                 response = act(visitor)
         except SentForm as sent:
@@ -209,12 +213,25 @@ class Frame:
                 "a page can't be shown: a store is away", extra={"reason": type(error).__name__}
             )
             name = "Redis" if isinstance(error, RedisError) else "PostgreSQL"
-            response = self.refusal(visitor, "server_away", 503, name=name)
+            response = self.refusal(
+                visitor, "server_away", 503, _query(request), name=name, refresh=_again(request)
+            )
         if request.query_params.get("lang") in LANGUAGES:
             response.set_cookie(LANG_COOKIE, lang, max_age=365 * 86_400, samesite="lax")
         for header, value in HEADERS.items():
             response.headers[header] = value
         return response
+
+    def _sent_to_login(self, request: Request, visitor: Visitor) -> Response:
+        """To the login, which brings the visitor back to the page that was asked for."""
+        if _by_a_link(request):
+            # the browser keeps a strict cookie from a page that another site's link opens; it sends
+            # it with the page that this one opens
+            return self._on_to(visitor, 200, back_to(request))
+        asked = {"back": back_to(request)} if back_to(request) != "/" else {}
+        if COOKIE in request.cookies:
+            asked["done"] = "session_ended" + ("_form" if request.method == "POST" else "")
+        return RedirectResponse("/login" + (f"?{urlencode(asked)}" if asked else ""), 303)
 
     def _visitor(self, request: Request, lang: str) -> Visitor:
         """The visitor by session; without users and only on this machine, any visitor may read."""
@@ -249,17 +266,24 @@ class Frame:
         self, request: Request, visitor: Visitor, name: str, status: int = 200, **values: Any
     ) -> Response:
         done = request.query_params.get("done", "")
-        query = [
-            (key, value)
-            for key, value in request.query_params.multi_items()
-            if key not in ("lang", "done")
-        ]
         path, done = request.url.path, done if done in DONE else ""
-        return self.render(visitor, name, status, path=path, done=done, asked_for=query, **values)
+        return self.render(
+            visitor, name, status, path=path, done=done, asked_for=_query(request), **values
+        )
 
-    def refusal(self, visitor: Visitor, said: str, status: int, **values: Any) -> Response:
+    def refusal(
+        self,
+        visitor: Visitor,
+        said: str,
+        status: int,
+        asked_for: Sequence[tuple[str, str]] = (),
+        refresh: int | None = None,
+        **values: Any,
+    ) -> Response:
+        """refresh: seconds after which the browser asks again."""
         words = word(said, visitor.lang, **values)
-        return self.render(visitor, "said", status, path="", done="", asked_for=[], said=words)
+        shown = {"path": "", "done": "", "said": words, "refresh": refresh}
+        return self.render(visitor, "said", status, asked_for, **shown)
 
     def render(
         self,
@@ -311,14 +335,28 @@ class Frame:
     async def not_found(self, request: Request, _error: Exception) -> Response:
         return self._plain_refusal(request, "not_found", 404)
 
+    def page_of_form(self, request: Request) -> Response:
+        """A form's target that is opened by its address alone, as by a change of the language below
+        an answer, or after a login: nothing is done, the page of the form follows.
+        """
+        page, lang = request.url.path.rpartition("/")[0] or "/", _language(request)
+        response = self._on_to(Visitor(None, None, lang), 405, f"{page}?lang={lang}")
+        response.headers["allow"] = "POST"
+        return response
+
+    def _on_to(self, visitor: Visitor, status: int, page: str) -> Response:
+        """A page whose only use is that the browser goes on from it to another one of ours."""
+        words = word("moment", visitor.lang)
+        shown = {"path": "", "done": "", "said": words, "good": True}
+        response = self.render(visitor, "said", status, [], **shown)
+        for header, value in {**HEADERS, "refresh": f"0; url={page}"}.items():
+            response.headers[header] = value
+        return response
+
     def _plain_refusal(self, request: Request, said: str, status: int, **values: Any) -> Response:
         """A refusal before the visitor is identified."""
-        lang = language(
-            request.query_params.get("lang"),
-            request.cookies.get(LANG_COOKIE),
-            request.headers.get("accept-language", ""),
-        )
-        response = self.refusal(Visitor(None, None, lang), said, status, **values)
+        lang = _language(request)
+        response = self.refusal(Visitor(None, None, lang), said, status, _query(request), **values)
         for header, value in HEADERS.items():
             response.headers[header] = value
         return response
@@ -341,6 +379,47 @@ class Frame:
 
     def over_tls(self, request: Request) -> bool:
         return self.peers.over_tls(peer_of(request), request.headers, request.url.scheme)
+
+
+def back_to(request: Request) -> str:
+    """The page of ours that was asked for, as an address without a host."""
+    query = urlencode(_query(request))
+    return local_address(quote(request.url.path) + (f"?{query}" if query else ""))
+
+
+def local_address(told: str) -> str:
+    """The address of a page of ours; "/" for any other one, and for one of another site."""
+    ours = re.fullmatch(r"/(?![/\\])[!-\[\]-~]*", told)
+    return told if ours and len(told) <= BACK_CHARACTERS_MAX else "/"
+
+
+def _language(request: Request) -> str:
+    return language(
+        request.query_params.get("lang"),
+        request.cookies.get(LANG_COOKIE),
+        request.headers.get("accept-language", ""),
+    )
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    """What the page was asked for, without what a form or the choice of a language adds."""
+    items = request.query_params.multi_items()
+    return [(key, value) for key, value in items if key not in ("lang", "done")]
+
+
+def _again(request: Request) -> int | None:
+    """When the browser may ask for the page again; a form is never sent again by itself."""
+    return REFRESH_S if request.method == "GET" else None
+
+
+def _by_a_link(request: Request) -> bool:
+    """Whether a link of another site, as a ticket or a chat, opened this page in a browser."""
+    fetched = request.headers.get("sec-fetch-site"), request.headers.get("sec-fetch-mode")
+    return (
+        request.method == "GET"
+        and COOKIE not in request.cookies
+        and fetched == ("cross-site", "navigate")
+    )
 
 
 def peer_of(request: Request) -> str:

@@ -28,6 +28,7 @@ from common.storage.living import Heartbeats
 from common.storage.shards import JointStreams
 from common.storage.streams import StreamStore
 from common.storage.tallies import Tallies
+from common.storage.tenants import Tenants
 from common.storage.users import Users
 from workers import shards
 from workers.console.charts import Funnel, funnel
@@ -75,6 +76,8 @@ class ConsoleStores(ServerStores, Protocol):
     def audit(self) -> Audit: ...
     @property
     def tallies(self) -> Tallies: ...
+    @property
+    def tenants(self) -> Tenants: ...
 
 
 class Examined(Protocol):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -16,7 +18,7 @@ from common.storage.audit import SHOWN_MAX as SHOWN_LINES
 from workers.console.accounts import FIELDS
 from workers.console.api import ApiRefusal, cursor_text, read_cursor
 from workers.console.charts import SPANS, flows, series
-from workers.console.frame import Frame, Visitor
+from workers.console.frame import REFRESH_S, Frame, Visitor
 from workers.console.look import ConsoleStores, Dashboard, Ports
 from workers.console.words import note_words
 
@@ -27,8 +29,46 @@ COUNTS_S = 0.15
 #: Recipients that a message's page shows at once; the counts are of all.
 SHOWN_MAX: Final = 100
 LETTERS_MAX: Final = 200
-#: Between two looks of an open overview, seconds.
-REFRESH_S: Final = 10
+#: Lanes and accounts that a page shows at once; a search finds the others.
+ROWS_MAX: Final = 200
+#: Of an overview: lanes, those that do not flow first; findings before "more".
+OVERVIEW_LANES_MAX: Final = 20
+PROBLEMS_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Which lanes or accounts are asked for. q: a part of the app or of the business id."""
+
+    q: str
+    vendor: str
+    state: str
+
+    @classmethod
+    def read(cls, request: Request) -> Narrowed:
+        return cls(*(request.query_params.get(name, "")[:64].strip() for name in cls.__slots__))
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.q or self.vendor or self.state)
+
+    @property
+    def query(self) -> str:
+        """As a page is asked for it, "" where nothing is."""
+        asked = {name: value for name in self.__slots__ if (value := getattr(self, name))}
+        return f"?{urlencode(asked)}" if asked else ""
+
+    @property
+    def vendors(self) -> list[str]:
+        return [vendor.value for vendor in Vendor]
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        part = self.q.lower()
+        return (
+            (part in row["app"].lower() or part in row["business_id"].lower())
+            and self.vendor in ("", row["vendor"])
+            and self.state in ("", row.get("state", self.state))
+        )
 
 
 class Pages:
@@ -44,8 +84,16 @@ class Pages:
         span = request.query_params.get("span", "hour")
         view = self._look.overview(visitor.lang)
         span = span if span in SPANS else "hour"
+        calm_last = sorted(view.lanes, key=lambda lane: lane["state"] == "flowing")
         return self._frame.page(
-            request, visitor, "overview", view=view, refresh=REFRESH_S, span=span
+            request,
+            visitor,
+            "overview",
+            view=view,
+            refresh=REFRESH_S,
+            span=span,
+            lanes=calm_last[:OVERVIEW_LANES_MAX],
+            problems_max=PROBLEMS_MAX,
         )
 
     def messages(self, request: Request, visitor: Visitor) -> Response:
@@ -82,16 +130,32 @@ class Pages:
         )
 
     def lanes(self, request: Request, visitor: Visitor) -> Response:
-        flow = flows(self._stores.tallies, now_ms())
+        flow, narrowed = flows(self._stores.tallies, now_ms()), Narrowed.read(request)
+        found = [lane for lane in self._ports.lanes(visitor.lang) if narrowed.takes(lane)]
         lanes = [
             {**lane, "flow": flow.get((lane["app"], lane["vendor"], lane["business_id"]), 0.0)}
-            for lane in self._ports.lanes(visitor.lang)
+            for lane in found[:ROWS_MAX]
         ]
-        return self._frame.page(request, visitor, "lanes", lanes=lanes)
+        return self._frame.page(
+            request, visitor, "lanes", lanes=lanes, found=len(found), narrowed=narrowed
+        )
 
-    def credentials(self, request: Request, visitor: Visitor) -> Response:
-        rows = self._stores.credentials.listed()
-        return self._frame.page(request, visitor, "credentials", rows=rows, vendors=list(FIELDS))
+    def credentials(
+        self, request: Request, visitor: Visitor, checked: Mapping[str, Any] | None = None
+    ) -> Response:
+        """The accounts. checked: what the vendor said of one of them."""
+        narrowed = Narrowed.read(request)
+        found = [row for row in self._stores.credentials.listed() if narrowed.takes(row)]
+        return self._frame.page(
+            request,
+            visitor,
+            "credentials",
+            rows=found[:ROWS_MAX],
+            found=len(found),
+            narrowed=narrowed,
+            vendors=list(FIELDS),
+            checked=checked,
+        )
 
     def account_page(
         self,
@@ -151,12 +215,13 @@ class Pages:
 
     def people(self, request: Request, visitor: Visitor) -> Response:
         query = {name: request.query_params.get(name, "").strip()[:512] for name in ("app", "user")}
-        person = (
-            self._ports.person(query["app"], query["user"])
-            if query["app"] and query["user"]
-            else None
+        person, tenant = None, True
+        if query["app"] and query["user"]:
+            person = self._ports.person(query["app"], query["user"])
+            tenant = query["app"] in self._stores.tenants.all()
+        return self._frame.page(
+            request, visitor, "people", query=query, person=person, tenant=tenant
         )
-        return self._frame.page(request, visitor, "people", query=query, person=person)
 
     def targets(self, _request: Request) -> Response:
         """The processes that serve metrics, from Redis.

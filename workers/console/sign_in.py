@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from common.clock import now_ms
 from workers.console import oidc
-from workers.console.frame import VISIT_COOKIE, Frame, Visitor, peer_of
+from workers.console.frame import VISIT_COOKIE, Frame, Visitor, local_address, peer_of
 from workers.console.look import ConsoleStores
 from workers.console.sessions import COOKIE, LIFE_S, ConsoleSession
 from workers.console.words import word
@@ -38,8 +38,15 @@ class SignIn:
         self._stores = stores
 
     def login_page(
-        self, request: Request, visitor: Visitor, wrong: str = "", status: int = 200
+        self,
+        request: Request,
+        visitor: Visitor,
+        wrong: str = "",
+        status: int = 200,
+        back: str | None = None,
     ) -> Response:
+        """back: where the visitor goes from here; None: as the address says."""
+        back = local_address(request.query_params.get("back", "/") if back is None else back)
         nobody = self._frame.oidc is None and not self._stores.users.any()
         visit = request.cookies.get(VISIT_COOKIE, "") or secrets.token_urlsafe(16)
         response = self._frame.page(
@@ -48,6 +55,7 @@ class SignIn:
             "login",
             status,
             wrong=wrong,
+            back=back,
             nobody=nobody,
             oidc=self._frame.oidc is not None,
         )
@@ -57,6 +65,7 @@ class SignIn:
         return response
 
     def log_in(self, request: Request, visitor: Visitor, fields: Mapping[str, str]) -> Response:
+        back = local_address(fields.get("back", "/"))
         name, caller = (
             fields.get("name", ""),
             self._frame.peers.caller(peer_of(request), request.headers),
@@ -67,15 +76,15 @@ class SignIn:
         ]
         if self._too_many_logins(tries):
             log.warning("a login was slowed down: too many wrong ones")
-            return self.login_page(request, visitor, "slow_down", 429)
+            return self.login_page(request, visitor, "slow_down", 429, back)
         user = self._stores.users.check(name, fields.get("password", ""))
         if user is None:
-            return self.login_page(request, visitor, "wrong_login", 403)
+            return self.login_page(request, visitor, "wrong_login", 403, back)
         self._forget_login(tries)
         cookie = self._frame.signer.cookie(
             ConsoleSession(user.name, user.mark, now_ms() + LIFE_S * 1000)
         )
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(back, 303)
         secure = self._frame.over_tls(request)
         response.set_cookie(
             COOKIE, cookie, max_age=LIFE_S, httponly=True, samesite="strict", secure=secure
@@ -92,7 +101,13 @@ class SignIn:
             log.warning("nobody can sign in by OpenID", extra={"reason": str(error)})
             return self.login_page(request, visitor, "oidc_away", 503)
         remembered = msgspec.json.encode(
-            (pending.state, pending.nonce, pending.verifier, now_ms() + oidc.AWAY_S * 1000)
+            (
+                pending.state,
+                pending.nonce,
+                pending.verifier,
+                now_ms() + oidc.AWAY_S * 1000,
+                local_address(request.query_params.get("back", "/")),
+            )
         )
         response = RedirectResponse(target, 303)
         # lax: the provider sends the browser back, which is a navigation from another site
@@ -113,7 +128,8 @@ class SignIn:
         if self._frame.oidc is None:
             return self._frame.refusal(visitor, "not_found", 404)
         try:
-            person = self._frame.oidc.finish(self._pending(request), dict(request.query_params))
+            pending, back = self._pending(request)
+            person = self._frame.oidc.finish(pending, dict(request.query_params))
         except oidc.OidcError as error:
             log.warning("a sign-in by OpenID was refused", extra={"reason": str(error)})
             response = self.login_page(request, visitor, "oidc_refused", 403)
@@ -128,7 +144,7 @@ class SignIn:
         response = self._frame.render(
             nobody, "said", 200, path="", done="", asked_for=[], said=words, good=True
         )
-        response.headers["refresh"] = "0; url=/"
+        response.headers["refresh"] = f"0; url={back}"
         response.delete_cookie(OIDC_COOKIE, path="/login")
         cookie = self._frame.signer.cookie(
             ConsoleSession(name, "", now_ms() + oidc.LIFE_S * 1000, person.role)
@@ -139,16 +155,20 @@ class SignIn:
         )
         return response
 
-    def _pending(self, request: Request) -> oidc.Pending:
+    def _pending(self, request: Request) -> tuple[oidc.Pending, str]:
+        """What this browser has begun, and the page that it goes to afterwards."""
         remembered = self._frame.signer.opened("oidc", request.cookies.get(OIDC_COOKIE, ""))
         if remembered is None:
             raise oidc.OidcError("this browser has begun no sign-in")
-        state, nonce, verifier, ends_ms = msgspec.json.decode(
-            remembered, type=tuple[str, str, str, int]
-        )
+        try:
+            state, nonce, verifier, ends_ms, back = msgspec.json.decode(
+                remembered, type=tuple[str, str, str, int, str]
+            )
+        except msgspec.MsgspecError:
+            raise oidc.OidcError("another version of the console began this sign-in") from None
         if ends_ms <= now_ms():
             raise oidc.OidcError("the sign-in took too long")
-        return oidc.Pending(state, nonce, verifier)
+        return oidc.Pending(state, nonce, verifier), local_address(back)
 
     def _login_key(self, kind: str, what: str) -> str:
         return self._stores.keys.logins(

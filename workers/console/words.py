@@ -228,6 +228,23 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "paused": ("paused", "暂停"),
     "pause": ("Pause", "暂停"),
     "resume": ("Resume", "恢复"),
+    "console_away": (
+        "The console does not answer; what stands here is old.",
+        "控制台无响应，当前显示的是旧数据。",
+    ),
+    "narrow_by": ("App or business id has", "应用或证书 ID 包含"),
+    "found": ("{count} found", "共 {count} 条"),
+    "found_shown": (
+        "{count} found, the first {shown} are shown: narrow the search.",
+        "共 {count} 条，仅显示前 {shown} 条，请缩小查询范围。",
+    ),
+    "none_found": ("None of them.", "没有符合条件的结果。"),
+    "all_lanes": ("All {count} lanes", "全部 {count} 条通道"),
+    "more_of_them": ("{count} more", "另有 {count} 项"),
+    "no_tenant": (
+        "There is no tenant {app}. Those that are: pushfleet app list",
+        "没有租户 {app}。查看已有租户：pushfleet app list",
+    ),
     "no_lane": (
         "No credential yet: pushfleet credential add",
         "尚无凭证：pushfleet credential add",
@@ -274,6 +291,20 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "resharding_now": (
         "The number of shards changes: replay it after that.",
         "正在更改分片数，请在完成后重放。",
+    ),
+    "session_ended": ("Your session has ended. Log in again.", "会话已过期，请重新登录。"),
+    "session_ended_form": (
+        "Your session had ended, so nothing was done. Log in and do it again.",
+        "会话已过期，操作未执行。请重新登录后再试。",
+    ),
+    "moment": ("One moment.", "请稍候。"),
+    "form_too_large": (
+        "A file of this form is too large; nothing was stored.",
+        "表单中的文件过大，未保存任何内容。",
+    ),
+    "form_unread": (
+        "The form did not arrive whole; nothing was done. Go back and send it again.",
+        "表单未完整送达，操作未执行。请返回后重新提交。",
     ),
     "not_allowed": ("Your role does not allow this.", "当前角色无权操作。"),
     "not_ours": (

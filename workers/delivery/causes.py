@@ -23,7 +23,7 @@ WORDS: Final[dict[str, tuple[str, bool, str]]] = {
     "server_error": ("the vendor answers with errors", False, "厂商返回错误"),
     "credential": ("the vendor refuses the credential", False, "厂商拒绝凭证"),
     "access_token": ("no access token", False, "无法取得访问令牌"),
-    OPERATOR: ("paused by an operator", False, "由管理员暂停"),
+    OPERATOR: ("paused by an operator", False, "由运维人员暂停"),
     "unknown": ("unknown cause", False, "原因不明"),
 }
 #: Transport errors of a request without an answer; the first pattern that matches names the cause.

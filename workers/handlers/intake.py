@@ -149,9 +149,10 @@ class IntakeHandler:
         commit, counted = steps.send(left[0])
         return cast(Commit, onward + commit + Commit(after=[lambda: count_all([counted])]))
 
-    def steps(self, reads: Sequence[Read], now: int) -> Steps:
+    def steps(self, reads: Sequence[Read], now: int, *, divided: bool = False) -> Steps:
         """As `handle`; what it asks is answered by the caller, for several shards together, who
-        also commits its usual events and counts.
+        also commits its usual events and counts. divided: each content is of this shard, as far as
+        its first event tells.
         """
         ports, found = self._ports, _sorted(reads)
         events = [(event.app, event.id, event.entry) for event in found.fresh]
@@ -164,7 +165,8 @@ class IntakeHandler:
             ports.shortcut if ports.shortcut is not None and ports.shortcut.is_open() else None
         )
         quick = shortcut is not None and shortcut.usual is not None
-        usual, stored = usual_pushes.apart(stored, now, ports.spread) if quick else ([], stored)
+        spread = None if divided and not found.several else ports.spread
+        usual, stored = usual_pushes.apart(stored, now, spread) if quick else ([], stored)
         # nearly always all are usual
         plain = len(usual) == len(fresh) and not repeated and not refused
         beside = Beside() if plain else self._beside(found, (stored, direct, states), now)
@@ -330,6 +332,7 @@ def _sorted(reads: Sequence[Read]) -> Sorted:
                 found.refused.append(one)
             else:
                 found.read += 1 - len(one.events)
+                found.several = found.several or len(one.events) > 1
                 events += one.events
                 if one.ignored is not None or one.unknown_fields or one.mended:
                     found.odd.append((entry, one))
@@ -357,7 +360,8 @@ class Beside:
 class Sorted:
     """A read's events: new ones in stream order, repeated ones, refused ones.
 
-    It also has the number of readable events, and where an event was passed over.
+    It also has the number of readable events, and where an event was passed over. several: events
+    of one content may be of several shards.
     """
 
     fresh: list[Event] = field(default_factory=list)
@@ -365,6 +369,7 @@ class Sorted:
     refused: list[Refused] = field(default_factory=list)
     read: int = 0
     odd: list[tuple[Entry, decoding.Passed]] = field(default_factory=list)
+    several: bool = False
 
     def divide(self, repeats: Sequence[bool]) -> None:
         """repeats: which of the fresh events are none."""

@@ -23,7 +23,10 @@ from workers.delivery.work import Hold, PendingPush
 
 @dataclass(slots=True)
 class OpenEntry:
-    """One entry and its pushes in order; left: those that stay in it, with their current target."""
+    """One entry and its pushes in order; left: those that stay in it, with their current target.
+
+    wait_ms: what is left waits on in the delayed set; None: in the lane's queue.
+    """
 
     entry: LaneEntry
     urgency: Urgency
@@ -31,6 +34,7 @@ class OpenEntry:
     works: list[PendingPush]
     left: dict[int, Target] = field(default_factory=dict)  # by the work's place in the entry
     changed: bool = False
+    wait_ms: int | None = None
 
     def rest(self) -> NewBatch:
         """The remaining pushes, grouped again by notification."""
@@ -144,10 +148,10 @@ def recollect(works: Iterable[PendingPush], record: Mapping[int, str]) -> None:
             work.repeated, work.counted = True, record[work.place] or work.counted
 
 
-def readable(blob: bytes) -> list[PendingPush]:
+def readable(blob: bytes, entry: str = "", hold: Hold | None = None) -> list[PendingPush]:
     """The batch's pushes; none if unreadable: its sender dead-letters it in its turn."""
     try:
-        return settling.works_of("", decode_batch(blob))
+        return settling.works_of(entry, decode_batch(blob), hold)
     except msgspec.MsgspecError:
         return []
 

@@ -79,6 +79,11 @@ class RoundWriter:
             if not one.left:
                 commit.ended.append(one.entry)
                 commit.bytes_more -= size
+            elif one.wait_ms is not None:
+                rest = one.rest()
+                commit.ended.append(one.entry)
+                commit.later.append((retry_member(rest), one.wait_ms))
+                commit.bytes_more += len(rest.blob) - size
             elif len(one.left) == len(one.works) and not one.changed:
                 commit.back.append(one.entry)
             else:

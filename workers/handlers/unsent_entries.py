@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.ledger_records import DeadRecord, Record
-from common.model import Decision, Urgency, Vendor
+from common.model import Decision, PushType, Urgency, Vendor
 from common.storage.delayed import as_new
 from common.storage.lane_entries import LaneCommit, LaneEntry, Taken
 from common.storage.lane_loads import NOTE_PUSHES, Joining
@@ -24,7 +24,7 @@ from workers.delivery.lane import Lane
 from workers.delivery.ports import DeliveryPorts
 from workers.delivery.results import Delivered
 from workers.delivery.settle import kept
-from workers.delivery.work import PendingPush
+from workers.delivery.work import Hold, PendingPush
 from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, pending_row, work_row
 from workers.handlers.replies import tell_ended
 from workers.handlers.round_entries import (
@@ -64,13 +64,39 @@ class UnsentEntries:
         ended = settling.without_lane([work for one in open_ for work in one.works])
         self._end(taken, open_, vendor, business_id, ended, now)
 
-    def review(self, taken: Taken, words: str = "") -> int:
+    def read_among(
+        self, vendor: Vendor, lane: str, waiting: Sequence[tuple[str, bytes]]
+    ) -> list[str]:
+        """Those of the entries that a message is in which was read elsewhere. waiting: (name,
+        batch) in the lane's queue; nothing is taken from it.
+        """
+        hold = Hold(lane, "", sends=False)
+        works = [
+            work
+            for entry, blob in waiting
+            for work in readable(blob, entry, hold)
+            if work.by_entry and work.note.push_type is not PushType.SILENT
+        ]
+        asked = self._ports(vendor).claims.lease(works, [-1] * len(works)) if works else ()
+        read = {
+            work.entry
+            for work, answer in zip(works, asked, strict=True)
+            if answer.why == Decision.READ_ELSEWHERE
+        }
+        return [entry for entry, _ in waiting if entry in read]
+
+    def review(
+        self, taken: Taken, words: str = "", wait_ms: Mapping[str, int] | None = None
+    ) -> int:
         """Decides withdrawn and expired pushes without sending; returns the number of decisions.
 
-        words: not empty: all other pushes are decided `throttled`, with this note.
+        words: not empty: all other pushes are decided `throttled`, with this note. wait_ms: by
+        entry, for how long its other pushes wait on in the delayed set; without it in the queue.
         """
         _, vendor, business_id = taken.lane.split(":", 2)
         open_, now = opened(taken, taken.entries, sends=False), now_ms()
+        for one in open_:
+            one.wait_ms = (wait_ms or {}).get(one.entry.id)
         done = delivery.review(
             [work for one in open_ for work in one.works], self._ports(Vendor(vendor))
         )

@@ -63,7 +63,8 @@ class EventType:
 
 def _of_people(people: Sequence[str], about: str) -> Subject:
     """One person; of several, what it is about, whose shard forwards each part."""
-    return (people[0], False) if len(set(people)) == 1 else (about, True)
+    one = len(people) == 1 or len(set(people)) == 1
+    return (people[0], False) if one else (about, True)
 
 
 def _of_message(data: events.Stored) -> Subject:

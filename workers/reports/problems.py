@@ -367,7 +367,7 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
         CONFIG,
     ),
     "lane_paused": ProblemKind(
-        ("{lane} is paused by an operator{waiting}", "{lane}已由管理员暂停{waiting}"),
+        ("{lane} is paused by an operator{waiting}", "{lane}已由运维人员暂停{waiting}"),
         _same("pushfleet credential resume {key}"),
         "/lanes",
         "PushfleetLanePaused",

@@ -94,6 +94,11 @@ class Chrome:
             assert time.monotonic() < until, f"{url} does not draw: {self.errors}"
             time.sleep(0.02)
 
+    def offline(self, away: bool) -> None:
+        """Whether no server can be reached from here."""
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self._call("Network.emulateNetworkConditions", {"offline": away, **speed})
+
     def run(self, script: str) -> Any:
         """The value of a script, awaited."""
         told = self._call(

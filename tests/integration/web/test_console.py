@@ -357,7 +357,10 @@ def test_with_people_every_page_asks_for_a_login(console, people):
     browser = Browser(console)
     for path in ("/", "/messages?id=m1", "/lanes", "/dead-letters"):
         answer = call(console + path)
-        assert (answer.status, answer.headers["location"]) == (303, "/login")
+        assert answer.status == 303
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(answer.headers["location"]).query)
+        assert answer.headers["location"].partition("?")[0] == "/login"
+        assert asked == ({"back": [path]} if path != "/" else {})
     assert browser.log_in("otto", "wrong password").status == 403
     assert browser.log_in("nobody").status == 403
     assert browser.cookies.get("pushfleet") is None
@@ -720,6 +723,7 @@ def test_a_store_that_hangs_is_said_in_time(runtime, tenant, monkeypatch):
         answer = call(base + "/lanes", headers={"accept-language": "zh"})
         assert answer.status == 503
         assert "无法连接服务器" in answer.text
+        assert f'<body data-refresh="{frame.REFRESH_S}">' in answer.text, "it looks again by itself"
         hang.set()
         assert eventually(lambda base=base: call(base + "/lanes").status == 200)
 

@@ -63,17 +63,17 @@ def at_the_provider(target: str, sub: str) -> str:
     return next(value for name, value in answer.headers.items() if name.lower() == "location")
 
 
-def begun(browser: Browser) -> str:
-    """Where the console sends this browser."""
-    answer = call(browser.base + "/login/oidc", headers={"cookie": ""})
+def begun(browser: Browser, back: str = "") -> str:
+    """Where the console sends this browser, that is to come back to a page."""
+    answer = call(browser.base + f"/login/oidc{back and '?back='}{back}", headers={"cookie": ""})
     assert answer.status == 303
     (cookie,) = re.findall(r"pushfleet-oidc=([^;]+)", str(answer.headers))
     browser.cookies["pushfleet-oidc"] = cookie.strip('"')
     return answer.headers["location"]
 
 
-def signed_in(browser: Browser, sub: str):
-    back = at_the_provider(begun(browser), sub)
+def signed_in(browser: Browser, sub: str, to: str = ""):
+    back = at_the_provider(begun(browser, to), sub)
     return browser.go(back.removeprefix(browser.base))
 
 
@@ -87,7 +87,10 @@ def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
     assert page.headers["refresh"] == "0; url=/"
     assert "sso:olga (operator)" in olga.go("/lanes").text
     assert olga.go("/credentials/form?vendor=meizu").status == 403
-    signed_in(adam, "u2")
+    offered = adam.go("/messages?id=m1").text
+    assert 'href="/login/oidc?back=%2Fmessages%3Fid%3Dm1"' in offered
+    page = signed_in(adam, "u2", "/messages%3Fid%3Dm1")
+    assert page.headers["refresh"] == "0; url=/messages?id=m1"
     assert adam.go("/credentials/form?vendor=meizu").status == 200
     refused = signed_in(noone, "u3")
     assert refused.status == 403

@@ -65,7 +65,7 @@ def test_a_value_may_differ_by_language():
     )
     assert (one.found, one.words("zh"), one.help("zh")) == (
         "vivo v of a is paused by an operator, 3 wait",
-        "vivo v of a已由管理员暂停，3 条在等待",
+        "vivo v of a已由运维人员暂停，3 条在等待",
         "pushfleet credential resume a vivo v",
     )
     assert (one.page, one.since_ms, one.ok) == ("/lanes", 5, False)

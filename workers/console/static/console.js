@@ -51,8 +51,10 @@
   load();
   const every = document.body.dataset.refresh;
   if (every) setInterval(() => {
-    const busy = document.hidden || document.querySelector("details[open] form") || (document.activeElement && document.activeElement.tagName === "INPUT");
-    if (!busy) location.reload();
+    // nobody's reading is interrupted: of what was opened, marked or is being typed
+    const busy = document.hidden || document.querySelector("details[open]") || String(getSelection()) || (document.activeElement && document.activeElement.tagName === "INPUT");
+    // a console that starts again leaves the last page standing, not the browser's own page of errors
+    if (!busy) fetch("/healthz").then((answer) => { if (answer.ok) location.reload(); }, () => { document.getElementById("console-away").hidden = false; });
   }, Number(every) * 1000);
   document.addEventListener("submit", (event) => {
     const words = event.submitter && event.submitter.dataset.confirm;
