@@ -28,6 +28,7 @@ from common.storage import lanes as lane_store
 from common.storage.access import AccessStore
 from common.storage.accounts import FORM, AccountsCopy, AccountSet
 from common.storage.admission import ROUND_S, Admission
+from common.storage.away import SlotsAway
 from common.storage.backlog import HeldPushes
 from common.storage.badges import Badges
 from common.storage.delayed import Delayed
@@ -134,9 +135,14 @@ class Runtime:
         return [self, *(ShardRuntime(self, number) for number in range(1, self.settings.shards))]
 
     @cached_property
+    def away(self) -> SlotsAway | None:
+        """The shards that are away; None of a single one, which its callers wait for."""
+        return SlotsAway() if self.settings.shards > 1 and not self.together else None
+
+    @cached_property
     def redis(self) -> Redis:
         """SettingError where the fleet has another number of shards."""
-        client = connect(self.settings.redis_url)
+        client = connect(self.settings.redis_url, away=self.away)
         if self.role != RESHARD:
             check_shards(client, self.keys, self.settings.shards, starts=self.role != "tool")
         return client
@@ -577,7 +583,9 @@ class ShardRuntime(Runtime):
     def redis(self) -> Redis:
         """On a cluster another slot's client; one server has all shards."""
         url = self.settings.redis_url
-        return connect(url, shard=self.number) if is_cluster(url) else self.home.redis
+        if not is_cluster(url):
+            return self.home.redis
+        return connect(url, shard=self.number, away=self.home.away)
 
     @cached_property
     def lane_queues(self) -> LaneQueues:

@@ -27,15 +27,19 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.redis_urls import Cluster, cluster_of
+from common.storage.away import SlotsAway
 
 #: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a
 #: failover takes.
 MAP_TIMEOUT_S: Final = 1.0
 #: Seconds for which a slot map is reused: many connections are made at once.
 MAP_KEEP_S: Final = 0.2
+#: A node that has not told an owner is not asked again for so long, seconds, where others can tell.
+SILENT_S: Final = 30.0
 #: A command answered with one of ELSEWHERE is repeated for so long, seconds: as long as a node
 #: refuses at most after it saw too few others for a moment (of its node timeout, 5 s at most), and
 #: as a server that hangs may hold a caller.
@@ -96,6 +100,7 @@ class SlotMap:
         self._nodes = list(cluster.hosts)
         self._slots: Slots = []
         self._asked_at = 0.0
+        self._silent: dict[Address, float] = {}
 
     def owner(self, slot: int) -> Address:
         """The node that serves the slot now. Raises NoOwnerError when no reachable node knows."""
@@ -132,10 +137,18 @@ class SlotMap:
 
     def owner_id(self, slot: int, node: Address) -> bytes | None:
         """The id of the slot's owner, as this node knows it; None: it knows of none."""
+        try:
+            rows = self._rows(node)
+        except (RedisError, OSError):
+            self._silent[node] = time.monotonic() + SILENT_S
+            raise
         return next(
-            (servers[0][2] for first, last, *servers in self._rows(node) if first <= slot <= last),
-            None,
+            (servers[0][2] for first, last, *servers in rows if first <= slot <= last), None
         )
+
+    def is_silent(self, node: Address) -> bool:
+        """It has not answered lately: others are asked instead."""
+        return self._silent.get(node, 0.0) > time.monotonic()
 
     def _rows(self, node: Address) -> list[list[Any]]:
         untyped: Any = redis.Redis(host=node[0], port=node[1], **self._options)
@@ -168,6 +181,9 @@ class SlotConnection(Connection):
         self._slot_map = slot_map
         self._slot = slot
         super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    #: Monotonic time at which a SlotPool began to hand it out.
+    taken_at: float | None = None
 
     def _connect(self) -> Any:
         try:
@@ -206,26 +222,97 @@ class SlotTlsConnection(SlotConnection, SSLConnection):
     """The same over TLS."""
 
 
-def slot_client(url: str, key: str, options: dict[str, Any]) -> redis.Redis:
+class SlotPool(ConnectionPool):
+    """The connections of one slot, a WatchedSlot of `away`: it is told what becomes of each use."""
+
+    def __init__(self, *, away: SlotsAway, key: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.number: int = options["slot"]
+        self.node: Address | None = None
+        self._key = key
+        self._away = away
+        away.join(self)
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        """Raises SlotAwayError at once while the slot is away."""
+        self._away.check(self)
+        began = time.monotonic()
+        try:
+            connection: Any = super().get_connection(*args, **options)
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            self._away.failed(self, began)
+            raise
+        connection.taken_at = began
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """One that was closed meanwhile has failed: whoever used it has given up."""
+        began, connection.taken_at = connection.taken_at, None
+        if connection._sock is not None:  # noqa: SLF001 - redis-py tells it by a property from version 8 on
+            self.node = connection.host, connection.port
+            self._away.answered(self)
+        elif began is not None:  # else it was not handed out: get_connection tells
+            self._away.failed(self, began)
+        super().release(connection)
+
+    def owner(self) -> Address:
+        return cast(SlotMap, self.connection_kwargs["slot_map"]).owner(self.number)
+
+    def ask(self, seconds: float) -> bool:
+        """A key is asked for: a node answers PING also while it serves no slot."""
+        quick = {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        connection: Any = self.connection_class(**{**self.connection_kwargs, **quick})
+        try:
+            connection.connect()
+            connection.send_command("EXISTS", self._key, check_health=False)
+            connection.read_response()
+        except NotNowError:
+            return False
+        finally:
+            self.node = connection.host, connection.port
+            connection.disconnect()
+        return True
+
+    def let_go(self) -> None:
+        self.disconnect(inuse_connections=False)
+
+
+def slot_client(
+    url: str, key: str, options: dict[str, Any], away: SlotsAway | None = None
+) -> redis.Redis:
     """A plain client for the keys that share the slot of `key`, wherever it is. options: of its
-    connections.
+    connections. away: where a process with clients of several slots knows which are.
     """
     cluster = cluster_of(url)
     login = _login(cluster)
     tls = login.pop("connection_class", None) is not None
-    shared = {**options, **login}
-    pool = ConnectionPool(
-        connection_class=SlotTlsConnection if tls else SlotConnection,
-        slot_map=SlotMap(cluster, {**login, "ssl": True} if tls else login),
-        slot=key_slot(key.encode()),
-        **shared,
-    )
+
+    def slot_map() -> SlotMap:
+        return SlotMap(cluster, {**login, "ssl": True} if tls else login)
+
+    shared = {
+        "connection_class": SlotTlsConnection if tls else SlotConnection,
+        "slot_map": slot_map() if away is None else away.in_common(slot_map),
+        "slot": key_slot(key.encode()),
+        **options,
+        **login,
+    }
+    pool = ConnectionPool(**shared) if away is None else SlotPool(away=away, key=key, **shared)
     return redis.Redis.from_pool(pool)
 
 
 def is_slot_client(client: redis.Redis) -> bool:
     """True for a client of a cluster's slot, where a replica may replace the server at any time."""
     return issubclass(client.connection_pool.connection_class, SlotConnection)
+
+
+def slot_of(client: redis.Redis) -> int | None:
+    """The number of the hash slot that the client is of; None of a plain client."""
+    return cast("int | None", client.connection_pool.connection_kwargs.get("slot"))
 
 
 def owner_of(client: redis.Redis) -> Address | None:

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
 
-from common.storage.cluster import SlotMap, is_slot_client
+from common.storage.cluster import Address, SlotMap, is_slot_client
 
 #: A replica that has said nothing for longer, seconds, is as good as none (Redis' own
 #: min-replicas-max-lag).
@@ -95,9 +95,22 @@ def _is_owner_replaced(slot_map: SlotMap, slot: int, rows: Any) -> bool:
         (servers[0][2], servers[1:]) for first, last, *servers in rows if first <= slot <= last
     )
     others = [one for _, _, *servers in rows for one in servers if one[2] != owner]
-    nodes = dict.fromkeys((one[0].decode(), int(one[1])) for one in [*followers, *others] if one[0])
-    answers: list[bytes | None] = []
-    for node in list(nodes)[:ASKED_MAX]:
+    first, nodes = _addresses(followers), _addresses([*followers, *others])[:ASKED_MAX]
+    told = _owners(
+        slot_map, slot, [node for node in nodes if node in first or not slot_map.is_silent(node)]
+    )
+    told = told or _owners(slot_map, slot, nodes)
+    return any(one != owner for one in told) or (not told and bool(nodes))
+
+
+def _addresses(servers: Sequence[Any]) -> list[Address]:
+    return list(dict.fromkeys((one[0].decode(), int(one[1])) for one in servers if one[0]))
+
+
+def _owners(slot_map: SlotMap, slot: int, nodes: Sequence[Address]) -> list[bytes | None]:
+    """The owner's id by each of these nodes that answers."""
+    found: list[bytes | None] = []
+    for node in nodes:
         with contextlib.suppress(RedisError, OSError):
-            answers.append(slot_map.owner_id(slot, node))
-    return any(one != owner for one in answers) or (not answers and bool(nodes))
+            found.append(slot_map.owner_id(slot, node))
+    return found

@@ -18,6 +18,7 @@ from redis.sentinel import Sentinel as SentinelClient
 
 from common.config import SettingError
 from common.redis_urls import is_cluster, sentinel_of
+from common.storage.away import SlotsAway
 from common.storage.cluster import ClusterCore, SlotRetry, as_redis, slot_client
 from common.storage.pool import LeanPool
 
@@ -46,19 +47,26 @@ BROKER_SETTING: Final = "PUSHFLEET_BROKER_URL"
 BROKER_FORM: Final = "it takes a plain Redis, redis://host:port/0"
 
 
-def connect(url: str, setting: str = "PUSHFLEET_REDIS_URL", shard: int = 0) -> redis.Redis:
-    """A client with its own pool, bytes in and out, after a first answer.
+def connect(
+    url: str,
+    setting: str = "PUSHFLEET_REDIS_URL",
+    shard: int = 0,
+    away: SlotsAway | None = None,
+) -> redis.Redis:
+    """A client with its own pool, bytes in and out, after a first answer (with `away`: of shard 0).
 
     Commands are repeated only after a broken connection, never after silence: the caller decides
     about a hanging server. On a cluster it is a client of the shard's slot, and a command that a
-    node refuses for now is repeated for NOT_NOW_S. Raises SettingError
-    with `setting` for a server in cluster mode behind a plain URL, and
-    redis.exceptions.ConnectionError or TimeoutError for an unreachable one.
+    node refuses for now is repeated for NOT_NOW_S. away: what a process that serves several shards
+    knows of them: commands of one that is away fail at once. Raises SettingError with `setting` for
+    a server in cluster mode behind a plain URL, and redis.exceptions.ConnectionError or
+    TimeoutError for an unreachable one.
     """
     if is_cluster(url):
         # a shard's keys share its tag (Settings.root_of)
-        found = slot_client(url, f"{{s{shard}}}", _options(url))
-        _answered(found)
+        found = slot_client(url, f"{{s{shard}}}", _options(url), away)
+        if away is None or not shard:  # else a process begins without the shards that are away
+            _answered(found)
         return found
     client = (
         _sentinel_client(url)

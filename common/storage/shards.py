@@ -18,7 +18,9 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
+from common.call_times import End
 from common.config import SettingError, Settings
+from common.storage.away import SlotAwayError
 from common.storage.badges import Badges
 from common.storage.bindings import Binding, Bindings
 from common.storage.entry_marks import CoreEntries
@@ -166,19 +168,38 @@ class SpreadMarks(EventMarks):
     def _others(self) -> Iterable[EventMarks]:
         return (one for number, one in enumerate(self._each) if number != self._own)
 
+    def _in_others(self, mark: Callable[[EventMarks], None]) -> None:
+        """A shard that is away keeps no other from its mark; its error is raised last."""
+        away: Exception | None = None
+        for other in self._others():
+            try:
+                mark(other)
+            except (RedisError, OSError) as error:
+                away = error
+        if away is not None:
+            raise away
+
     def recall(
         self, app: str, conversation: str, message_id: str, pipe: Redis | None = None
     ) -> None:
         """In all shards: the message's pushes lie where its recipients are."""
-        for other in self._others():
-            other.recall(app, conversation, message_id)
-        super().recall(app, conversation, message_id, pipe)
+        own = super().recall
+        try:
+            self._in_others(lambda other: other.recall(app, conversation, message_id))
+        except (RedisError, OSError):  # the event comes again
+            own(app, conversation, message_id)
+            raise
+        own(app, conversation, message_id, pipe)
 
     def end_call(self, app: str, call_id: str, ts_ms: int, pipe: Redis | None = None) -> None:
         """In all shards."""
-        for other in self._others():
-            other.end_call(app, call_id, ts_ms)
-        super().end_call(app, call_id, ts_ms, pipe)
+        own = super().end_call
+        try:
+            self._in_others(lambda other: other.end_call(app, call_id, ts_ms))
+        except (RedisError, OSError):  # the event comes again
+            own(app, call_id, ts_ms)
+            raise
+        own(app, call_id, ts_ms, pipe)
 
     def _remember(self, app: str, user: str, field: str, value_ms: int, pipe: Redis | None) -> None:
         """In the person's shard."""
@@ -195,14 +216,21 @@ class SpreadMarks(EventMarks):
                 other.free(events)
         super().free(events, pipe)
 
-    def _noted(self, names: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
-        """A group's message is in the group's shard; its readers are in others."""
-        found = super()._noted(names)
+    def ends_of(self, calls: Sequence[tuple[str, str]]) -> dict[tuple[str, str], End]:
+        """A call can't wait: of a shard that is away no end is known."""
+        found = super().ends_of(calls)
         for other in self._others():
-            missing = [one for one in names if one not in found]
-            if not missing:
-                break
-            found |= other._noted(missing)  # noqa: SLF001 - the same class
+            if missing := [one for one in calls if one not in found]:
+                with contextlib.suppress(SlotAwayError):
+                    found |= other.ends_of(missing)
+        return found
+
+    def times_of(self, messages: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+        """A group's message is in the group's shard; its readers are in others."""
+        found = super().times_of(messages)
+        for other in self._others():
+            if missing := [one for one in messages if one not in found]:
+                found |= other.times_of(missing)
         return found
 
 

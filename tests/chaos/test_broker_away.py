@@ -9,14 +9,16 @@ import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 
 import pytest
 
-from common.storage.redis import connect
+from common.storage.redis import SOCKET_TIMEOUT_S, connect
 from tests.chaos.fleet import GROUP, GROUP_EVERY, Town, town, wait_for
 from tests.conftest import OwnValkey, embedded
 from tests.waiting import seconds_until
 from workers.broker import LATE_S, WAIT_S
+from workers.cli.up import free_ports
 from workers.queues.own_looks import LOOK_S, POLL_S
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -24,12 +26,16 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.slow, pytest.mark.
 PEOPLE = GROUP + 10
 #: Seconds between two chats, longer than a worker listens after the last one; and their number.
 EVERY_S, CHATS = 1.3, 14
-#: Longest silence on the vendor's side: the next heartbeat looks, and a busy machine has its share.
-SILENCE_S = POLL_S + LOOK_S
+#: Longest silence on the vendor's side: until the next chat, and its worker's next heartbeat;
+#: a busy machine has its share.
+SILENCE_S = EVERY_S + POLL_S + LOOK_S
 #: A group's message passes two workers; by then each knows that no wake-up comes.
 GROUP_S = WAIT_S + LATE_S + 2 * LOOK_S
 #: Workers that wait for wake-ups: presence, routing, delivery.
 WORKERS = 3
+PROCESSES = WORKERS + 2
+#: Seconds in which health is told, although a server hangs.
+ANSWERS_S = 2 * SOCKET_TIMEOUT_S + 1
 #: Seconds in which Celery connects again, whose pauses grow by 2, and which ends a worker.
 HEARS_S, ENDS_S = 60.0, 15.0
 
@@ -48,7 +54,8 @@ def broker() -> Iterator[OwnValkey]:
 
 
 def fleet(broker: OwnValkey) -> contextlib.AbstractContextManager[Town]:
-    return town({}, people=PEOPLE, quota=100_000, BROKER_URL=broker.url)
+    port = str(free_ports(PROCESSES))
+    return town({}, people=PEOPLE, quota=100_000, BROKER_URL=broker.url, METRICS_PORT=port)
 
 
 def all_hear(broker: OwnValkey) -> bool:
@@ -63,6 +70,17 @@ def group_s(place: Town) -> float:
     before = place.sent()
     place.publish()
     return seconds_until(lambda: place.sent() > before, "a group's push")
+
+
+def health(place: Town, page: str) -> set[int]:
+    """What the workers' `/healthz` or `/readyz` answer."""
+    found = set[int]()
+    for name, address in place.runtime.living.targets().items():
+        if name.startswith(("presence", "routing", "delivery")):
+            with contextlib.closing(HTTPConnection(address, timeout=ANSWERS_S)) as line:
+                line.request("GET", f"/{page}")
+                found.add(line.getresponse().status)
+    return found
 
 
 def chats(place: Town) -> None:
@@ -89,11 +107,14 @@ def test_pushes_go_on_leaving_and_wake_ups_come_again(
         wait_for(lambda: place.sent() > 2, "chats leave")
         begins(broker)
         group = group_s(place)
+        told = health(place, "healthz"), health(place, "readyz")
         core.join()
         wait_for(lambda: place.sent() >= CHATS + GROUP, "all have left")
         silence = longest_silence_s(place)
         ends(broker)
         wait_for(lambda: all_hear(broker), "all hear again", HEARS_S)
+        assert told == ({200}, {503})
+        assert health(place, "readyz") == {200}
         assert group <= GROUP_S
         assert silence <= SILENCE_S
         assert {one.name: one.process.pid for one in place.workers if one.process} == pids

@@ -62,6 +62,11 @@ def test_each_line_is_an_event_and_a_bad_one_is_refused_alone() -> None:
     assert (bad.reason, bad.raw, unknown.reason) == ("not_json", b"{not json", "unknown_app")
 
 
+def test_an_empty_dialect_is_none_as_beside_one_event() -> None:
+    (found,) = read(lines(event("e1")), d=b"")
+    assert isinstance(found, Passed)
+
+
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\n\n"])
 def test_ends_of_lines(ending: bytes) -> None:
     found = read(

@@ -12,6 +12,8 @@ from common.contracts import Message, OfflineRecipients, encode
 from common.model import Vendor
 from common.ports import MemberPages
 from common.storage import keys
+from common.storage.away import SlotAwayError
+from common.storage.cluster import slot_of
 from common.storage.commits import Commits, LostError
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry, StreamStore
@@ -154,16 +156,24 @@ class Forwarder(PackedEntries):
         self._source = source
         self._each = each
         self._wake = wake
+        self._slot = slot_of(source.redis)
         self._commits: dict[int, Commits] = {}
 
     def handle(self, entries: Sequence[Entry]) -> None:
-        """Writes and acknowledges by itself, shard by shard."""
+        """Writes and acknowledges by itself, shard by shard. What is for a shard that is away is
+        released, and keeps no other's.
+        """
         forwarded: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
         for entry in entries:
             one = _read(entry.blob)
             forwarded.setdefault(one[0], []).append((entry, one))
         for shard, those in forwarded.items():
-            self._forward(shard, those)
+            try:
+                self._forward(shard, those)
+            except SlotAwayError as error:
+                if error.slot == self._slot:
+                    raise
+                self._source.release([entry for entry, _ in those])
 
     def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:
         streams = self._each[shard]

@@ -7,9 +7,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from common.clock import now_ms
+from common.storage.away import SlotAwayError
+from common.storage.cluster import slot_of
 from common.storage.scripts import script
 from common.storage.streams import GROUP, Entry, StreamStore
 from common.storage.unavailable import if_store_answers, store_unavailable
@@ -32,10 +35,13 @@ from workers.handlers.joint_intake import (
     shard_of_read,
 )
 from workers.handlers.overtaking import Overtaking
+from workers.handlers.shard_part import ShardPart
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
 from workers.intake.events import Event
+from workers.intake.state import StateKeeper
 from workers.queues.consumer import Policy, Stores, StreamConsumer
+from workers.queues.lease_renewer import RENEW_S
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +52,10 @@ SPREAD_READ_BYTES: Final = 2 * READ_BYTES
 #: Lines of one entry rewritten for one shard, and its approximate bytes.
 LINES: Final = decoding.LINES_MAX
 BYTES: Final = decoding.ENTRY_BYTES_MAX
+#: Entries, and bytes of them, that may wait in this process for shards that are away; then it reads
+#: nothing more.
+WAITING_MAX: Final = 20_000
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 #: What one event of an entry became.
@@ -102,10 +112,18 @@ class Sorter:
                 event for event in events_ if name in mixed and effect_of(event).is_of_a_person
             ]
         later = behind(all_events, states)
+        by_shard: dict[int, list[Event]] = {}
+        for event in states:
+            if event.entry not in later:
+                by_shard.setdefault(shard_of_event(event, self._count), []).append(event)
+        for those in by_shard.values():
+            self._apply(those)
+
+    def _apply(self, states: Sequence[Event]) -> None:
         try:
-            self._ports.state.apply(
-                [event for event in states if event.entry not in later], lambda _event, _why: None
-            )
+            self._ports.state.apply(states, lambda _event, _why: None)
+        except SlotAwayError:  # they wait with their entry
+            return
         except store_unavailable():
             raise
         except Exception as error:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
@@ -185,48 +203,76 @@ def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
     return packs
 
 
+def _withdraw_elsewhere(state: StateKeeper, event: Event) -> None:
+    with if_store_answers():
+        state.withdraw_elsewhere(event)
+
+
 #: Seconds that a process which is to end goes on with what it has read; its end may take 15 s, of
 #: which one shard's part may take the rest.
 FINISH_S: Final = 5.0
 
 
 class SpreadConsumer(StreamConsumer):
-    """Reads as one consumer; the shards' consumers finish what it has read."""
+    """Reads as one consumer; the shards' consumers finish what it has read, and keep what waits for
+    a shard that is away.
+    """
 
     def __init__(
         self,
-        parts: Sequence[StreamConsumer],
+        parts: Sequence[ShardPart],
         sorter: Sorter,
         policy: Policy,
         stores: Stores,
     ) -> None:
-        super().__init__(parts[0].handler, policy, stores)
+        super().__init__(parts[0].consumer.handler, policy, stores)
         self._parts = parts
         self._sorter = sorter
         self.finish_s = FINISH_S
         self._ends_at: float | None = None
+        self._renew_at = 0.0
+        self._error: Exception | None = None  # for which the last part began to wait
 
     def run(
         self, stopping: Callable[[], bool], turn: Callable[[], int], pause: Callable[[], object]
     ) -> None:
         for part in self._parts:
-            part.stopping = stopping
+            part.consumer.stopping = stopping
         super().run(stopping, turn, pause)
-        for part in self._parts:
-            with if_store_answers():
+        with if_store_answers():
+            for part in self._parts:
                 part.give_back()
 
     def once(self, waits: bool = False) -> int:
-        return sum(part.again() for part in self._parts) + super().once(waits)
+        """Reads nothing while all shards wait, or too much does."""
+        self._renew_waiting()
+        done = sum(part.again() for part in self._parts)
+        if self._error is not None and self._is_full():
+            if done:
+                return done
+            raise self._error
+        return done + super().once(waits)
+
+    def _is_full(self) -> bool:
+        if all(part.waits for part in self._parts):
+            return True
+        held = [entry for part in self._parts for entry in part.held]
+        return len(held) >= WAITING_MAX or sum(len(one.blob) for one in held) >= WAITING_BYTES_MAX
+
+    def _renew_waiting(self) -> None:
+        if time.monotonic() >= self._renew_at:
+            self._renew_at = time.monotonic() + RENEW_S
+            for part in self._parts:
+                part.renew()
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """The shards' consumers keep what could not be written; the first error is raised last.
-        When the process is to end and its time is over, the shards whose turn has not come leave
-        theirs to others.
+        """The parts keep what could not be written; an error is raised only when that is all of it,
+        or all of them wait. When the process is to end and its time is over, the shards whose turn
+        has not come leave theirs to others.
         """
         if not entries:
             return
-        errors: list[Exception] = []
+        errors = list[Exception | None]()
         with self._renewer.holding(entries):
             try:
                 turns = self._sorter.sorted(entries)
@@ -237,14 +283,14 @@ class SpreadConsumer(StreamConsumer):
                 if self._over():
                     self._source.release(those)
                     continue
-                try:
-                    cast(IntakeHandler, self._parts[shard].handler).known = self._sorter.reads
-                    self._parts[shard].finish(those)
-                except store_unavailable() as error:
-                    errors.append(error)
+                with if_store_answers():
+                    self._renew_waiting()
+                errors.append(self._parts[shard].take(those, self._sorter.reads))
+                self._error = errors[-1] or self._error
                 self.progress_at = time.monotonic()
-        if errors:
-            raise errors[0]
+        nothing = all(errors) or all(part.waits for part in self._parts)
+        if errors and nothing and self._error is not None:
+            raise self._error
 
     def _over(self) -> bool:
         """True once finish_s have passed since the process was first seen to be about to end."""
@@ -292,9 +338,16 @@ class SpreadIntakeLoop(IntakeLoop):
             Stores(one.streams, one.delayed, one.vault, wakes_of(one), self._source)
             for one in ports
         ]
+        home = slot_of(ports[0].streams.redis)
         parts = [
-            StreamConsumer(handler, whole.policy, store)
-            for handler, store in zip(handlers, stores, strict=True)
+            ShardPart(
+                StreamConsumer(handler, whole.policy, store),
+                self._source,
+                one.streams.redis.ping,
+                partial(_withdraw_elsewhere, one.state),
+                {home, slot_of(one.streams.redis)},
+            )
+            for one, handler, store in zip(ports, handlers, stores, strict=True)
         ]
         sorter = Sorter(self._source, len(ports), ports[0])
         self.consumer = SpreadConsumer(parts, sorter, whole.policy, stores[0])

@@ -100,7 +100,7 @@ def read_quickly(
     why = None if is_whole else TOO_LARGE
     if len(raw) > ENTRY_BYTES_MAX:
         why = TOO_LARGE
-    elif fields.get(b"d", b"native") != b"native":
+    elif (fields.get(b"d") or b"native") != b"native":
         why = "wrong_shape: the field b holds native events only"
     elif not 0 < len(lines) <= LINES_MAX:
         why = f"too_many: the field b holds 1 to {LINES_MAX} events, one a line"

@@ -56,6 +56,15 @@ class StateKeeper:
         people.changed(changed)
         return [withdraws(event) for event in batch if (withdraws := effect_of(event).withdraws)]
 
+    def withdraw_elsewhere(self, event: Event) -> None:
+        """Marks a recall, or a call's end, in all shards but the event's own, which is away: it is
+        applied there when that is back.
+        """
+        effect = effect_of(event)
+        if effect.withdraws is not None and effect.marks is not None:
+            own = self._marks.pipeline()  # which is not sent
+            effect.marks(event, Writes(self._marks, self._badges, own, {}, {}))
+
     def _times(self, connection: Connection, batch: Sequence[Event]) -> Times:
         """The storing times of the messages up to which people read, where known."""
         named = (read(event) for event in batch if (read := effect_of(event).message))

@@ -268,6 +268,11 @@ class StreamConsumer:
         if self._kept:
             self._source.release(self._kept)
 
+    def take_kept(self) -> Sequence[Entry]:
+        """The entries kept while a store was unavailable, in order; the caller keeps them now."""
+        kept, self._kept = self._kept, []
+        return kept
+
     def give_back_held(self) -> None:
         """Releases the entries of Policy.hold; no attempt is counted."""
         held, self._held = self._held, []

@@ -106,7 +106,7 @@ class _Handler:
         if address is None or address.vendor not in READERS or not proven(address, self._keys):
             raise serving.Refusal(404, "no such address")
         if request.method != "POST":
-            raise serving.Refusal(405, "POST only")
+            raise serving.Refusal(405, "POST only", {"allow": "POST"})
         body = await serving.body_of(request)
         headers = dict(request.headers)
         return await serving.in_time(lambda: self._take(address, body, headers))

@@ -25,6 +25,7 @@ from common.storage.migrations import migrate
 from common.storage.presence import until_ms
 from common.storage.redis import BROKER_FORM, BROKER_SETTING, CLUSTER_FORM
 from common.storage.streams import GROUP
+from common.values import BothWords
 from workers.reports.findings import (
     Finding,
     away,
@@ -94,8 +95,20 @@ def _broker_finding(runtime: Runtime) -> Finding:
     except SettingError as error:
         return away("broker", "redis_form", said=error, setting=BROKER_SETTING, form=BROKER_FORM)
     except (RedisError, OSError) as error:
-        return redis_error("broker", error, BROKER_SETTING)
+        found = redis_error("broker", error, BROKER_SETTING)
+        meaning = found.values.get("meaning")
+        if not isinstance(meaning, BothWords):
+            return found
+        return away(found.check, found.problem, **{**found.values, "meaning": _and_yet(meaning)})
     return good("broker", "Celery's Redis answers")
+
+
+def _and_yet(meaning: BothWords) -> BothWords:
+    """With what its absence does to pushes (workers/queues/own_looks.py)."""
+    return BothWords(
+        f"{meaning.en}; pushes leave all the same, seconds later",
+        f"{meaning.zh}；推送照常发出，只是晚几秒",
+    )
 
 
 def _described(name: str, redis: Redis) -> Iterator[Finding]:

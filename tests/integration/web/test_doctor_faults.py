@@ -16,6 +16,8 @@ from common.storage.streams import GROUP
 from tests.conftest import own_database
 from tests.integration.web.test_doctor import ALIVE, head, problems
 from workers.reports.findings import database_error, redis_error
+from workers.reports.servers import redis_findings
+from workers.runtime import Runtime
 
 
 @pytest.fixture
@@ -41,6 +43,15 @@ def only(said, check: str, found: str, cure: str) -> None:
 
 
 # ---------------------------------------------------------------- Redis
+
+
+def test_celerys_redis_is_away_and_what_that_does(cli, living, monkeypatch, free_port):
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setenv("PUSHFLEET_BROKER_URL", url)
+    only(cli("doctor", "--json"), "broker", "pushes leave all the same", "PUSHFLEET_BROKER_URL")
+    runtime = Runtime(replace(living.settings, broker_url=url))
+    (found,) = [one for one in redis_findings(runtime) if one.check == "broker"]
+    assert "推送照常发出" in found.words("zh")
 
 
 def test_two_fleets_under_one_prefix(cli, living):
