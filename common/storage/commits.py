@@ -68,7 +68,7 @@ class Commits:
         self._since: object = None  # the count before the entries at work were read
         self._fails_over = fails_over(streams.redis)
         self._leaves = script(streams.redis, "leave")
-        self._alone_until = 0.0
+        self._alone_until, self._was_alone = 0.0, False
         self._is_early = False  # some of the entries at work are out of their turn
         self._has_told = False  # since these were read
 
@@ -197,11 +197,13 @@ class Commits:
         """
         if not self._fails_over or time.monotonic() < self._alone_until:
             return True
-        for _ in range(REPLICA_WAITS):
-            stands, replicas = self._replicated(keys, names)
-            if replicas or not stands:
-                return stands
+        for turn in range(REPLICA_WAITS):
+            if turn or not self._was_alone:  # else it is asked first whether a replica has come
+                stands, replicas = self._replicated(keys, names)
+                if replicas or not stands:
+                    return stands
             stands, place = self._standing(keys, names)
+            self._was_alone = place is ReplicaStanding.ALONE
             if not stands:
                 return False
             if place is ReplicaStanding.REPLACED:

@@ -4,10 +4,11 @@ core's entry stays until it has.
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 
-from common.storage import failover
+from common.storage import commits, failover
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from tests.cluster import ValkeyCluster
 from tests.integration.cluster.behind import Behind
@@ -27,6 +28,7 @@ def test_a_replica_that_has_long_been_silent_is_not_waited_for(
     runtime: Runtime, cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failover, "REPLICA_SILENT_S", 1)
+    monkeypatch.setattr(commits, "ALONE_S", 0.0)
     replica = cluster.replica_of(cluster.owner("{s0}"))
     behind = Behind(runtime, replica.send)
     replica.send(signal.SIGSTOP)
@@ -37,6 +39,11 @@ def test_a_replica_that_has_long_been_silent_is_not_waited_for(
         reader.join(60)
         assert not reader.is_alive()
         assert not runtime.core.xlen(behind.core.stream)
+        waits = waited(cluster)
+        behind.core.phone("bob")
+        behind.intake.once()
+        assert not runtime.core.xlen(behind.core.stream)
+        assert waited(cluster) == waits, "each wait is 0.2 s of its shard's"
     finally:
         replica.send(signal.SIGCONT)
     wait_for(cluster.healthy, "the cluster is whole")
@@ -58,6 +65,12 @@ def test_a_server_that_was_replaced_while_it_stood_still_is_found_out_by_the_oth
     finally:
         victim.send(signal.SIGCONT)
     wait_for(cluster.healthy, "the cluster is whole")
+
+
+def waited(cluster: ValkeyCluster) -> int:
+    """How often the server was asked to wait for a replica."""
+    told: Any = cluster.owner("{s0}").client.info("commandstats")
+    return int(told.get("cmdstat_wait", {"calls": 0})["calls"])
 
 
 TOLD = {
