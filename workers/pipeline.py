@@ -28,6 +28,7 @@ from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
 from workers.handlers.shortcut import Shortcut
 from workers.handlers.usual_pushes import UsualPushes
+from workers.handlers.wire_share import WireShare
 from workers.queues.consumer import Handler, Policy, Stores, StreamConsumer
 from workers.runtime import Runtime
 
@@ -77,13 +78,14 @@ class Stages:
         if vendor is not None and self.runtime.together:
             shards = self.runtime.shards
             return LaneSender(self.runtime, vendor, self.in_flight_max, self.stopping, shards)
-        consumers = [self._of_shard(one, stage, vendor) for one in self.runtime.shards]
+        wire = WireShare(self.in_flight_max)
+        consumers = [self._of_shard(one, stage, vendor, wire) for one in self.runtime.shards]
         if stage == PRESENCE:
             consumers += map(forwarding_of, self.runtime.shards)
         return ShardConsumers(consumers)
 
     def _of_shard(
-        self, runtime: Runtime, stage: str, vendor: Vendor | None
+        self, runtime: Runtime, stage: str, vendor: Vendor | None, wire: WireShare | None = None
     ) -> StreamConsumer | LaneSender:
         if stage == PRESENCE:
             routed = RoutedAtOnce(
@@ -97,9 +99,7 @@ class Stages:
             return StreamConsumer(routing_of(runtime), _policy(stage), stores_of(runtime, stage))
         if vendor is None:
             raise ValueError("delivery consumes one vendor's streams")
-        return LaneSender(
-            runtime, vendor, max(self.in_flight_max // len(runtime.shards), 1), self.stopping
-        )
+        return LaneSender(runtime, vendor, self.in_flight_max, self.stopping, wire=wire)
 
 
 class ShardConsumers:

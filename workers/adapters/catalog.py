@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final
 
+from redis.exceptions import RedisError
+
 from common.config import SettingError, Settings
 from common.model import Vendor
 from common.storage.accounts import (
@@ -124,6 +126,15 @@ class Catalog:
         else:
             copy.move()
         self._since = time.monotonic()
+
+    def announce(self) -> bool:
+        """As `changed`. False without Redis: upkeep finds out (`check`) when it is back."""
+        try:
+            self.changed()
+        except RedisError as error:
+            log.warning("a change waits for Redis", extra={"reason": type(error).__name__})
+            return False
+        return True
 
     def check(self) -> None:
         """Compares the copy with SQL: somebody died between a change and its notice, or one of the

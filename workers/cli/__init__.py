@@ -6,6 +6,7 @@ cure; exit codes.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     from workers.cli.commands import cli
     from workers.cli.help_texts import PROGRAM, made_text
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or a file without some letters
+            stream.reconfigure(errors="backslashreplace")
     if any(not _is_typable(one) for one in arguments):
         print("an argument is not UTF-8: type it again, or set LANG=C.UTF-8", file=sys.stderr)
         return WRONG_USE

@@ -49,10 +49,11 @@ class Actions:
         key = fields.get("app", ""), fields.get("vendor", ""), fields.get("business_id", "")
         there = self._stores.credentials.set_paused(*key, paused)
         if there:
-            self._stores.catalog.changed()
-            self._stores.lane_states.hold(":".join(key), paused)
             words = "paused" if paused else "resumed"
             self._note(visitor, f"lane {words}", key[0], f"{key[1]} {key[2]}")
+            if not self._stores.catalog.announce():
+                return _back("/credentials", "done_later")  # the page of lanes asks Redis
+            self._stores.lane_states.hold(":".join(key), paused)
             log.warning(
                 "a lane was %s in the console",
                 words,

@@ -71,6 +71,7 @@ DONE: Final = frozenset(
         "done_push",
         "done_push_nobody",
         "done_account",
+        "done_later",
         "gone",
         "not_replayable",
         "resharding_now",

@@ -44,7 +44,7 @@ EXAMINED_EVERY_S = 60.0
 
 
 class Changed(Protocol):
-    def changed(self) -> None: ...
+    def announce(self) -> bool: ...
 
 
 class ConsoleStores(ServerStores, Protocol):

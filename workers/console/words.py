@@ -284,6 +284,11 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "The lane is paused; its pushes wait while their time allows.",
         "通道已暂停，推送将在有效期内等待。",
     ),
+    "done_later": (
+        "It is stored, but Redis can't be reached: the fleet learns of it within a minute of its "
+        "return.",
+        "已保存，但无法连接 Redis：Redis 恢复后一分钟内生效。",
+    ),
     "done_resumed": ("The lane flows again.", "通道已恢复。"),
     "done_replayed": ("The letter was replayed.", "死信已重放。"),
     "gone": ("It is not there any more.", "已不存在。"),

@@ -25,6 +25,7 @@ from workers.handlers.lane_turns import TURN_MS, LaneTurns
 from workers.handlers.old_streams import OldStreams
 from workers.handlers.round_threads import AGAIN_MS, RoundThreads
 from workers.handlers.running_rounds import LANES_AT_ONCE, RunningRound, RunningRounds
+from workers.handlers.wire_share import WireShare
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,11 @@ class LaneSender:
         in_flight_max: int,
         stopping: Callable[[], bool],
         shards: Sequence[Runtime] = (),
+        wire: WireShare | None = None,
     ) -> None:
         """in_flight_max: pushes on the wire at once. stopping: the process is to end. shards: those
-        whose lanes it serves together, `runtime` of the first; none: `runtime` alone.
+        whose lanes it serves together, `runtime` of the first; none: `runtime` alone. wire: where
+        the senders of other shards share the pushes on the wire.
         """
         self.runtime = runtime
         self._shards = shards or [runtime]
@@ -112,7 +115,8 @@ class LaneSender:
         self.in_flight_max = in_flight_max
         self.progress_at = time.monotonic()
         self._ends = stopping
-        self.running = RunningRounds(self.lanes, vendor, in_flight_max)
+        self.running = RunningRounds(self.lanes, vendor, in_flight_max, wire)
+        self._doubted = False  # its store was away at the last look
         self._threads = RoundThreads(
             self._shards,
             vendor,
@@ -344,6 +348,19 @@ class LaneSender:
         # goes before the less urgent that are.
         ahead = self.running.ranks()
         self.running.look()
+        if not self.running.asks(FULL_S, doubted=self._doubted):
+            self._passes = True
+            return False, GATHER_S
+        self._doubted = True
+        try:
+            found = self._started(ahead)
+            self._doubted = False
+        finally:
+            self.running.settles()
+        return found
+
+    def _started(self, ahead: dict[str, set[int]]) -> tuple[bool, float | None]:
+        """As `start`. ahead: as `running` of LaneTurns."""
         most, occupied = self.running.room(self._threads.joins), self.running.occupied()
         self._passes = bool(occupied) or not all(most.values())
         if not any(most.values()):

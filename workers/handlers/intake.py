@@ -561,6 +561,7 @@ class IntakeLoop:
     #: Turns left to what comes next beyond FLOW_TURNS, and for how long at most.
     more_turns = 0.0
     rest_s_max = FLOW_REST_S_MAX
+    small_read = SMALL_READ
     #: Seconds that reads have been full before it is asked whether calls lie behind what can't
     #: wait either: the look costs a tenth of what a chat costs here, and a short burst is over.
     calls_wait_s = 0.2
@@ -655,7 +656,7 @@ class IntakeLoop:
 
     def _leave_turns(self, done: int, began: float) -> None:
         """Rests after a small read that began then, so that the next ones are larger."""
-        if not 0 < done * self._handler.per_entry < SMALL_READ:
+        if not 0 < done * self._handler.per_entry < self.small_read:
             return
         now, flows = time.monotonic(), began - self._ended_at < FLOW_S * max(self._replicas, 1)
         if now - self._counted_at > REPLICAS_EVERY_S:

@@ -17,6 +17,7 @@ from common.model import Urgency, Vendor
 from common.storage.joint_lanes import JointLanes, Place, place_of
 from common.storage.lane_entries import RANK, LaneEntry, PushRoom, Taken
 from workers.delivery.results import Delivered
+from workers.handlers.wire_share import LANE_SHARE, OTHERS_SHARE, WireShare
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,6 @@ LANES_TOGETHER: Final = 250
 #: Those of the lanes that let their last round wait in vain, which must not keep the others from
 #: being sent to: how many at once, and what share of the pushes on the wire each of them may have.
 SILENT_MAX, SILENT_SHARE = 8, 1 / 32
-#: Share of the pushes on the wire, and of the lanes at once, for groups and bulk: a call always
-#: finds room.
-OTHERS_SHARE: Final = 0.6
-#: Share of the pushes on the wire for one lane: the first round of a hanging lane must leave room.
-LANE_SHARE: Final = 0.8
 #: Concurrent rounds of one lane and urgency in a process when the lane is at its rate.
 PACED_MAX: Final = 2
 #: Longest wait of a round that is prepared behind another one, seconds: what was recalled or read
@@ -109,9 +105,20 @@ def seconds_at_rate(taken: Taken, most: int) -> float:
 class RunningRounds:
     """They share the bound of pushes on the wire, and the knowledge of silent lanes."""
 
-    def __init__(self, queues: JointLanes, vendor: Vendor, in_flight_max: int) -> None:
-        """in_flight_max: pushes on the wire at once."""
+    def __init__(
+        self,
+        queues: JointLanes,
+        vendor: Vendor,
+        in_flight_max: int,
+        wire: WireShare | None = None,
+    ) -> None:
+        """in_flight_max: pushes on the wire at once; wire: what other shards' rounds leave of
+        them.
+        """
         self.in_flight_max = in_flight_max
+        self._wire = wire
+        self._part = wire.joined() if wire is not None else None
+        self._granted: tuple[int, int] | None = None  # by `wire`, for the look that is under way
         self.silent: set[str] = set()  # lanes whose last round waited in vain
         self.ended = threading.Event()
         self.changed = threading.Event()  # a lane may be ready since a round ended
@@ -147,7 +154,7 @@ class RunningRounds:
             twin = any(one.taken.lane == taken.lane for one in at_work)
             if crowd >= SILENT_MAX or twin:
                 return None
-            most = min(most, max(1, int(self.in_flight_max * SILENT_SHARE)))
+            most = min(most, self._silent_most())
         most = min(most, sum(entry.pushes for entry in taken.entries))
         lasts = taken.paced or seconds_at_rate(taken, most) > LASTS_S
         running = RunningRound(taken, list(taken.entries), most, silent, taken.paced, lasts)
@@ -161,6 +168,38 @@ class RunningRounds:
                 self._keeper.start()
         return running
 
+    def _silent_most(self) -> int:
+        """Pushes that a silent lane may have on the wire; those of all shards share that."""
+        senders = self._wire.senders if self._wire is not None else 1
+        return max(1, int(self.in_flight_max * SILENT_SHARE / senders))
+
+    def asks(self, seconds: float, *, doubted: bool = False) -> bool:
+        """Before rounds are begun: waits so long for its turn where shards share the wire. False:
+        there is no room; else `settles` follows. doubted: as DOUBT_SHARE.
+        """
+        if self._wire is None or self._part is None:
+            return True
+        ahead = self._leader is not None
+        found = self._wire.ask(self._part, seconds, at_once=ahead, doubted=doubted)
+        # a round behind another one takes that one's place
+        if not found[0] and not ahead:
+            self._tell(settles=True)
+            return False
+        self._granted = found
+        return True
+
+    def settles(self) -> None:
+        """All rounds are begun that were to be."""
+        self._granted = None
+        self._tell(settles=True)
+
+    def _tell(self, *, settles: bool = False) -> None:
+        if self._wire is not None and self._part is not None:
+            at_work = self.own()
+            pushes = sum(one.on_wire for one in at_work)
+            others = sum(one.on_wire for one in at_work if one.taken.urgency not in _URGENT)
+            self._wire.tell(self._part, pushes, others, settles=settles)
+
     def forget(self, words: Sequence[str]) -> None:
         with self._lock:
             for word in words:
@@ -168,6 +207,7 @@ class RunningRounds:
                     self._running[word].over.set()
             over = [self._running.pop(word, None) for word in words]
             leaders = {id(one.leader) for one in self._running.values() if one.leader is not None}
+        self._tell()
         if not all(one is None or one.quiet for one in over):
             self.changed.set()
         if not leaders or {*map(id, over)} != leaders:  # else the next look is when that one leaves
@@ -202,6 +242,8 @@ class RunningRounds:
         """
         running = self.own()
         only = running[0] if len(running) == 1 and time.monotonic() >= self._ahead_from else None
+        if self._wire is not None and self._wire.is_awaited():
+            only = None  # its place is another shard's, once it is over
         self._leader = only if only is not None and only.whole and not only.lasts else None
 
     def _leader_of(self, taken: Taken) -> RunningRound | None:
@@ -276,11 +318,15 @@ class RunningRounds:
     def push_room(self) -> PushRoom:
         """The pushes that may come on the wire beside those that are."""
         running = self.own()
+        free = self.in_flight_max - sum(one.on_wire for one in running)
         others = sum(one.on_wire for one in running if one.taken.urgency not in _URGENT)
+        # not less than `room` has it: of a wire for one push nothing would be left for them
+        rest = math.ceil(self.in_flight_max * OTHERS_SHARE) - others
+        if self._granted is not None:
+            free, rest = min(free, self._granted[0]), min(rest, self._granted[1])
         return PushRoom(
-            self.in_flight_max - sum(one.on_wire for one in running),
-            # not less than `room` has it: of a wire for one push nothing would be left for them
-            math.ceil(self.in_flight_max * OTHERS_SHARE) - others,
+            free,
+            rest,
             max(1, self.in_flight_max // LANES_AT_ONCE),
             max(1, int(self.in_flight_max * LANE_SHARE)),
         )

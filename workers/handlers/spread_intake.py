@@ -17,7 +17,9 @@ from common.storage.scripts import script
 from common.storage.streams import GROUP, Entry, StreamStore
 from common.storage.unavailable import if_store_answers, store_unavailable
 from workers.handlers.intake import (
+    FLOW_REST_S_MAX,
     READ_BYTES,
+    SMALL_READ,
     IntakeHandler,
     IntakeLoop,
     IntakePorts,
@@ -314,6 +316,15 @@ class _Mean:
         return max(one.per_entry for one in self._each)
 
 
+#: Shards with which intake's longest rest after a small read is twice as long as with one, shards
+#: with which twice as many events are a small read, and how many times both are at most: each shard
+#: that a read has something for costs a commit and a round of its own here, whether of one event or
+#: of hundreds.
+SHARDS_TWICE_THE_REST: Final = 8
+SHARDS_TWICE_AS_MANY: Final = 4
+TIMES_MAX: Final = 5
+
+
 class SpreadIntakeLoop(IntakeLoop):
     """As IntakeLoop, of several shards. ports: of each."""
 
@@ -344,4 +355,7 @@ class SpreadIntakeLoop(IntakeLoop):
         self._handler = cast(Any, _Mean(handlers))
         # each read is divided by the shards: commits stay full
         self.reads = min(len(ports), READS_MAX)
+        count = len(ports)
+        self.rest_s_max = FLOW_REST_S_MAX * min(1 + count / SHARDS_TWICE_THE_REST, TIMES_MAX)
+        self.small_read = int(SMALL_READ * min(1 + count / SHARDS_TWICE_AS_MANY, TIMES_MAX))
         self._bound()

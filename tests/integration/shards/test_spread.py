@@ -514,9 +514,9 @@ def _counted(queues: LaneQueues, rounds: list[int]) -> None:
     queues.commit_all = counted  # type: ignore[method-assign]
 
 
-def test_shards_share_the_bound_of_pushes_on_the_wire(sharded: ShardedFleet) -> None:
+def test_shards_share_the_bound_of_pushes_on_the_wire(wherever: ShardedFleet) -> None:
     """One busy shard may have all of it."""
-    fleet = sharded
+    fleet = wherever
     users = [name for number in range(400) if shard_of(4, fleet.app, name := f"p{number}") == 2][
         :40
     ]

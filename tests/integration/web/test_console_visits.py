@@ -2,7 +2,10 @@
 whole, hundreds of lanes, ids as long as they may be, a console that is away.
 """
 
+import os
 import re
+import subprocess
+import sys
 import time
 import urllib.parse
 from dataclasses import replace
@@ -12,18 +15,20 @@ import pytest
 
 from common.model import Vendor
 from tests.builders import present
-from tests.integration.web.conftest import APP, call, message, registered
+from tests.integration.web.conftest import APP, ROOT, call, message, registered
 from tests.integration.web.test_console import (  # noqa: F401 - fixtures
     PASSWORD,
     Browser,
     console,
     people,
     publish,
+    served,
 )
 from tests.integration.web.test_console_pages import chrome  # noqa: F401 - a fixture
 from tests.waiting import eventually
 from workers.console import pages
 from workers.console.frame import local_address
+from workers.runtime import Runtime
 
 ASKED = "/messages?id=m-1&user=b%26b"
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
@@ -177,6 +182,53 @@ def test_a_tenant_that_is_not_there_is_told(console, people):  # noqa: F811
     assert "There is no tenant nobody" in page
     assert "Send a test push" not in page
     assert "Send a test push" in otto.go(f"/people?app={APP}&user=bob").text
+
+
+# ---------------------------------------------------------------- a server away, a poor terminal
+
+
+def test_a_lane_is_paused_while_redis_is_away(
+    runtime,
+    tenant,
+    people,  # noqa: F811
+    restartable_valkey,
+    free_port,
+):
+    """It is stored and noted; the fleet learns of it when Redis is back."""
+    url = restartable_valkey.url
+    settings = replace(runtime.settings, redis_url=url, core_url=url)
+    other = Runtime(replace(settings, console_addr=f"127.0.0.1:{free_port()}"), "test")
+    for base in served(other):
+        otto = Browser(base)
+        otto.log_in("otto")
+        forms = [form for form in otto.forms("/credentials") if form[0] == "/lanes/pause"]
+        form = next(form for form in forms if form[1]["business_id"] == "huawei-1")
+        assert not present(other.catalog.lane(APP, Vendor.HUAWEI, "huawei-1")).paused
+        restartable_valkey.kill()
+        page = otto.go(*form)
+        restartable_valkey.restart()
+        eventually(other.redis.ping)
+        other.catalog.check()  # as upkeep does
+        lane = present(other.catalog.fresh().lanes.get((APP, Vendor.HUAWEI, "huawei-1")))
+    other.close()
+    assert "It is stored, but Redis can&#39;t be reached" in page.text
+    assert lane.paused
+    noted = [row["subject"] for row in runtime.audit.listed() if row["action"] == "lane paused"]
+    assert noted == ["huawei huawei-1"]
+
+
+def test_a_terminal_that_lacks_letters_is_given_others(runtime, tenant, cli):
+    """As of another country's: a list does not end in the middle."""
+    assert cli("app", "add", APP, "--name", "聊天 \N{PARTY POPPER}").code == 0
+    for encoding, seen in (("ascii", "\\u804a\\u5929"), ("gbk", "聊天 \\U0001f389")):
+        done = subprocess.run(
+            [sys.executable, "-m", "workers", "app", "list"],
+            env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert seen in done.stdout.decode(encoding)
 
 
 # ---------------------------------------------------------------- a real browser
