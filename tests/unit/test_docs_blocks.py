@@ -185,3 +185,23 @@ def test_each_address_of_a_service_is_told_to_the_firewall() -> None:
         text = (ROOT / page).read_text()
         missing = {one for one in service_addresses() if one.rpartition(":")[2] not in text}
         assert not missing, page
+
+
+def said_in(page: Path) -> tuple[list[str], set[str]]:
+    """(code blocks, code spans: names, commands, settings) of a page."""
+    text = page.read_text(encoding="utf-8")
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [block for _, block in blocks(page)], {" ".join(one.split()) for one in spans}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/zh").glob("*.md")), ids=name_of)
+def test_a_chinese_page_names_what_the_english_one_names(page: Path) -> None:
+    english = said_in(ROOT / "docs" / page.name)
+    chinese = said_in(page)
+    assert chinese[0] == english[0]
+    assert chinese[1] == english[1]
+    rows = [
+        len(re.findall(r"^\|", one.read_text(encoding="utf-8"), re.MULTILINE))
+        for one in (page, ROOT / "docs" / page.name)
+    ]
+    assert rows[0] == rows[1]
