@@ -117,31 +117,28 @@ class ValkeyCluster:
         raise AssertionError(f"nobody serves {key}")
 
     def replica_of(self, primary: Node) -> Node:
-        """The server that follows this one."""
-        told = primary.say("CLUSTER", "REPLICAS", primary.id)
-        name = told[0].split()[0].decode()
-        return next(node for node in self.nodes if node is not primary and node.id == name)
+        """The server that follows this one, by its own word: its primary may hear of it later."""
+        each = [(node, _replication(node)) for node in self.nodes if node is not primary]
+        return next(node for node, told in each if told.get("master_port") == primary.port)
 
     def healthy(self) -> bool:
         """Whether every node that lives serves and sees all slots served, and each primary that
-        is to have a replica has one that follows it.
+        is to have a replica has one that follows it. One that stood still takes itself for a
+        primary until it has heard of its successor.
         """
         try:
             serving = all(_serves(node.info()) for node in self.nodes)
             nodes = self.nodes[0].say("CLUSTER", "NODES").decode()
-            following = all(self._follows(node) for node in self.nodes)
+            told = [_replication(node) for node in self.nodes]
         except (RedisError, OSError):
             return False
         links = sum(
             "slave" in line and "fail" not in line and "connected" in line
             for line in nodes.splitlines()
         )
-        return serving and following and links == self._replicas
-
-    def _follows(self, node: Node) -> bool:
-        with contextlib.closing(node.client) as client:
-            told: Any = client.info("replication")
-        return told["role"] == "master" or told.get("master_link_status") == "up"
+        following = [one for one in told if one["role"] != "master"]
+        up = all(one.get("master_link_status") == "up" for one in following)
+        return serving and up and links == len(following) == self._replicas
 
     def move_slot(self, key: str, *, pause_s: float = 0.0, keys_at_once: int = 100) -> Node:
         """The slot of the key goes to another primary, key by key as `valkey-cli --cluster reshard`
@@ -309,6 +306,12 @@ def _replicate(replica: Node, primary: Node) -> bool:
 
 def _bus_port(node: Node) -> int:
     return int(node.argv[node.argv.index("--cluster-port") + 1])
+
+
+def _replication(node: Node) -> dict[str, Any]:
+    with contextlib.closing(node.client) as client:
+        told: dict[str, Any] = client.info("replication")
+        return told
 
 
 def _serves(info: str) -> bool:
