@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from redis.exceptions import RedisError
 
+from common.ports import AwayError
+
 #: A slot is away when its commands have failed for so long without one that was done, seconds: as
 #: long as one command is repeated at most, and longer than a failover takes.
 AWAY_AFTER_S: Final = 5.0
@@ -33,7 +35,7 @@ T = TypeVar("T")
 Node = tuple[str, int]
 
 
-class SlotAwayError(RedisError):
+class SlotAwayError(RedisError, AwayError):
     """The slot's node has not answered lately: nothing was sent. slot: its number.
 
     No ConnectionError, which redis-py tries again.
@@ -99,6 +101,19 @@ class SlotsAway:
             self._away[slot] = time.monotonic()
             self._ask_on()
         raise SlotAwayError(slot.number)
+
+    def is_away(self, slot: WatchedSlot) -> bool:
+        """As `check`, as an answer."""
+        try:
+            self.check(slot)
+        except SlotAwayError:
+            return True
+        return False
+
+    @property
+    def any(self) -> bool:
+        """True while one is away."""
+        return bool(self._away)
 
     def answered(self, slot: WatchedSlot) -> None:
         """A command of the slot was done."""

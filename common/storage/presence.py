@@ -37,9 +37,12 @@ class Presence:
         self._prefix = key_prefix
         self._sparse = Sparse()
 
-    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """The live sessions of each (app, user), and the number of malformed fields and keys."""
-        found: list[list[Session]] = []
+    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
+        """The live sessions of each (app, user), and the number of malformed fields and keys.
+
+        None: unknown, as the node of a cluster that has them is away.
+        """
+        found: list[list[Session] | None] = []
         malformed = 0
         for start in range(0, len(people), LOOK_MAX):
             sessions, passed_over = self._look(people[start : start + LOOK_MAX])
@@ -47,7 +50,7 @@ class Presence:
             malformed += passed_over
         return found, malformed
 
-    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
+    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
         keys = [f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people]
         now_ms, hashes = (
             cluster.hashes(self._redis, keys)
@@ -55,8 +58,11 @@ class Presence:
             else _hashes(self._redis, keys, self._sparse)
         )
         malformed = 0
-        found: list[list[Session]] = []
+        found: list[list[Session] | None] = []
         for fields in hashes:
+            if fields is cluster.AWAY:
+                found.append(None)
+                continue
             live: list[Session] = []
             found.append(live)
             if not fields:

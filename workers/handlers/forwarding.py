@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from common.clock import now_ms
 from common.contracts import Message, OfflineRecipients, encode
 from common.model import Vendor
-from common.ports import MemberPages
+from common.ports import AwayError, MemberPages
 from common.storage import keys
 from common.storage.away import SlotAwayError
 from common.storage.cluster import slot_of
@@ -19,7 +20,7 @@ from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry, StreamStore
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.intake import packed_messages
-from workers.handlers.presence import packed_offline, presence_stream
+from workers.handlers.presence import packed_offline, presence_stream, unasked
 from workers.presence import offline_recipients as presence
 from workers.queues.consumer import Commit, PackedEntries
 
@@ -92,12 +93,16 @@ class Spread:
         stream. A list of recipients is divided by shard.
         """
         mine: list[Message] = []
-        out, onward = list[Message](), list[Message]()
+        out, onward, waiting = list[Message](), list[Message](), list[Message]()
         for message in messages:
             if message.recipients is not None or message.conversation.type != "group":
                 (mine if message.position else out).append(message)
                 continue
-            users, more = presence.page_for(message, members)
+            try:
+                users, more = presence.page_for(message, members)
+            except AwayError:
+                waiting.append(message)
+                continue
             if more is not None:
                 onward.append(more)
             elif presence.is_for_nobody(message, users, more):
@@ -114,7 +119,8 @@ class Spread:
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
         own, commit = self.messages(out)
         forward = [(presence_stream(message), encode([message])) for message in onward]
-        return [*mine, *own], Commit(forward=forward) + commit
+        later = unasked(waiting, now_ms())
+        return [*mine, *own], Commit(forward=forward, deferred=later) + commit
 
     def _parts(self, message: Message) -> list[tuple[int, Message]]:
         if message.recipients is None:

@@ -237,7 +237,7 @@ def test_a_group_reaches_its_members_in_the_shards_that_are_well(
         for one in town.runtime.shards:
             with contextlib.suppress(RedisError, OSError):
                 one.delayed.release_due()
-                found.update(_people(one))
+                found.update(people_of(one))
         for stage in (PRESENCE, ROUTING):
             stages.consumer(stage)(lambda: False)
         return found
@@ -249,7 +249,7 @@ def test_a_group_reaches_its_members_in_the_shards_that_are_well(
     assert {reached()[name] for name in members} == {1}
 
 
-def _people(shard: Runtime) -> Iterator[str]:
+def people_of(shard: Runtime) -> Iterator[str]:
     """Who has a row in the shard, once for each."""
     for _, fields in shard.redis.xrange(shard.keys.stream(keys.LEDGER)):
         for record in decode_records(fields[b"b"]):
