@@ -209,7 +209,7 @@ class Commits:
             if place is ReplicaStanding.REPLACED:
                 self._streams.redis.connection_pool.disconnect(inuse_connections=False)
                 raise RedisConnectionError("another server has taken this one's place")
-            if place is ReplicaStanding.ALONE:
+            if place in (ReplicaStanding.ALONE, ReplicaStanding.UNTOLD):
                 self._alone_until = time.monotonic() + ALONE_S
                 return True
         raise RedisTimeoutError("the replica is too far behind to take over")
