@@ -229,6 +229,7 @@ class SlotPool(ConnectionPool):
         super().__init__(**options)
         self.number: int = options["slot"]
         self.node: Address | None = None
+        self.done_at = 0.0
         self._key = key
         self._away = away
         away.join(self)
@@ -259,7 +260,9 @@ class SlotPool(ConnectionPool):
         return cast(SlotMap, self.connection_kwargs["slot_map"]).owner(self.number)
 
     def ask(self, seconds: float) -> bool:
-        """A key is asked for: a node answers PING also while it serves no slot."""
+        """A key is asked for: a node answers PING also while it serves no slot. A refusal is an
+        answer, too: a user of the ACL may not ask.
+        """
         quick = {
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
@@ -268,12 +271,14 @@ class SlotPool(ConnectionPool):
         connection: Any = self.connection_class(**{**self.connection_kwargs, **quick})
         try:
             connection.connect()
+            self.node = connection.host, connection.port
             connection.send_command("EXISTS", self._key, check_health=False)
             connection.read_response()
         except NotNowError:
             return False
+        except ResponseError:
+            return True
         finally:
-            self.node = connection.host, connection.port
             connection.disconnect()
         return True
 
