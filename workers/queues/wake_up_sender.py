@@ -105,9 +105,9 @@ class WakeUpSender:
             except Exception as error:  # noqa: BLE001 - it is logged
                 left[wake] = error
         with self._news:
-            for wake, error in left.items():
-                cause = None if isinstance(error, (RedisError, OSError)) else error
-                self._lost(queue_of(*wake), type(error).__name__, cause)
+            for wake, why in left.items():
+                cause = None if isinstance(why, (RedisError, OSError)) else why
+                self._lost(queue_of(*wake), type(why).__name__, cause)
             self._waiting = {**dict.fromkeys(left), **self._waiting}
             if not left:
                 if self._away:
