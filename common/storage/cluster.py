@@ -315,6 +315,12 @@ def slot_of(client: redis.Redis) -> int | None:
     return cast("int | None", client.connection_pool.connection_kwargs.get("slot"))
 
 
+def node_of(client: redis.Redis) -> Address | None:
+    """The node of the last connection of a process that serves several slots; asks nobody."""
+    pool = client.connection_pool
+    return pool.node if isinstance(pool, SlotPool) else None
+
+
 def owner_of(client: redis.Redis) -> Address | None:
     """The node that serves the slot of a cluster now; None of a plain client."""
     options = client.connection_pool.connection_kwargs
