@@ -454,6 +454,22 @@ def is_core(core: Any) -> bool:
     return isinstance(core, ClusterCore)
 
 
+def by_node(core: redis.Redis, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
+    """The clients of the nodes that serve the keys, as far as is known, with their keys' places."""
+    owners, places = cast(Any, core).nodes_manager.slots_cache, dict[str, list[int]]()
+    nodes: dict[str, Any] = {}
+    for place, key in enumerate(keys):
+        served = owners.get(key_slot(key.encode()))
+        if not served:
+            raise NoOwnerError("no node serves the key's slot")
+        nodes[served[0].name] = served[0]
+        places.setdefault(served[0].name, []).append(place)
+    with away():
+        return [
+            (cast(Any, core).get_redis_connection(nodes[name]), places[name]) for name in places
+        ]
+
+
 def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     """The node's time in ms, and each key's fields and values as one flat list, on a cluster.
 
