@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import ResponseError
+
 from common.config import Settings
 from common.model import Vendor
 from common.storage.redis import CONNECT_TIMEOUT_S, kombu_url
@@ -97,7 +99,9 @@ def make_app(settings: Settings) -> Celery:
 
 
 def publish(app: Celery, stage: str, vendor: Vendor | str | None = None) -> None:
-    """A wake-up through the broker. OSError: it did not take it."""
+    """A wake-up through the broker. OSError: it did not take it; ResponseError: nor will it take
+    this one.
+    """
     from kombu.exceptions import KombuError  # noqa: PLC0415
 
     args = (str(vendor),) if stage == DELIVERY else ()
@@ -110,6 +114,8 @@ def publish(app: Celery, stage: str, vendor: Vendor | str | None = None) -> None
             ignore_result=True,
         )
     except KombuError as error:
+        if isinstance(error.__cause__, ResponseError):
+            raise error.__cause__ from error
         raise ConnectionError(type(error).__name__) from error
 
 

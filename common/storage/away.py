@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 
 from common.ports import AwayError
 
-#: A slot is away when its commands have failed for so long without one that was done, seconds: as
-#: long as one command is repeated at most, and longer than a failover takes.
-AWAY_AFTER_S: Final = 5.0
+#: A slot is away when its commands have failed for so long without one that was done, seconds: a
+#: little less than one command waits or is repeated at most, as others that were begun with it may
+#: have been done a moment later; and longer than a failover takes.
+AWAY_AFTER_S: Final = 4.5
 #: Failures that are further apart, seconds, have nothing to do with each other.
 APART_S: Final = 2 * AWAY_AFTER_S
 #: Pause between two rounds of questions, seconds.
@@ -52,6 +53,8 @@ class WatchedSlot(Hashable, Protocol):
     number: int
     #: The node of its last connection.
     node: Node | None
+    #: Monotonic time at which a command was done last.
+    done_at: float
 
     def ask(self, seconds: float) -> bool:
         """One cheap command on a connection of its own. False: the node refuses it for now.
@@ -117,6 +120,7 @@ class SlotsAway:
 
     def answered(self, slot: WatchedSlot) -> None:
         """A command of the slot was done."""
+        slot.done_at = time.monotonic()
         if not self._failing and not self._away:  # nearly always
             return
         with self._lock:
@@ -132,7 +136,7 @@ class SlotsAway:
         now = time.monotonic()
         with self._lock:
             since, last = self._failing.get(slot, (began, began))
-            since = since if began - last < APART_S else began
+            since = max(since if began - last < APART_S else began, slot.done_at)
             self._failing[slot] = since, now
             if slot in self._away or now - since < AWAY_AFTER_S:
                 return

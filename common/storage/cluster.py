@@ -233,6 +233,7 @@ class WatchedPool(ConnectionPool):
 
     def __init__(self, *, away: SlotsAway, **options: Any) -> None:
         super().__init__(**options)
+        self.done_at = 0.0
         self._away = away
         away.join(self)
 
@@ -265,7 +266,9 @@ class WatchedPool(ConnectionPool):
         super().release(connection)
 
     def asked(self, key: str, seconds: float) -> bool:
-        """A key is asked for: a node answers PING also while it serves no slot."""
+        """A key is asked for: a node answers PING also while it serves no slot. A refusal is an
+        answer, too: a user of the ACL may not ask.
+        """
         quick = {
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
@@ -274,12 +277,14 @@ class WatchedPool(ConnectionPool):
         connection: Any = self.connection_class(**{**self.connection_kwargs, **quick})
         try:
             connection.connect()
+            self.node = connection.host, connection.port
             connection.send_command("EXISTS", key, check_health=False)
             connection.read_response()
         except (NotNowError, ClusterDownError, MovedError):
             return False
+        except ResponseError:
+            return True
         finally:
-            self.node = connection.host, connection.port
             connection.disconnect()
         return True
 
@@ -334,6 +339,12 @@ def is_slot_client(client: redis.Redis) -> bool:
 def slot_of(client: redis.Redis) -> int | None:
     """The number of the hash slot that the client is of; None of a plain client."""
     return cast("int | None", client.connection_pool.connection_kwargs.get("slot"))
+
+
+def node_of(client: redis.Redis) -> Address | None:
+    """The node of the last connection of a process that serves several slots; asks nobody."""
+    pool = client.connection_pool
+    return pool.node if isinstance(pool, SlotPool) else None
 
 
 def owner_of(client: redis.Redis) -> Address | None:
@@ -554,6 +565,22 @@ def is_core(core: Any) -> bool:
 
 #: In the place of what a node has that is away.
 AWAY: Final = object()
+
+
+def by_node(core: redis.Redis, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
+    """The clients of the nodes that serve the keys, as far as is known, with their keys' places."""
+    owners, places = cast(Any, core).nodes_manager.slots_cache, dict[str, list[int]]()
+    nodes: dict[str, Any] = {}
+    for place, key in enumerate(keys):
+        served = owners.get(key_slot(key.encode()))
+        if not served:
+            raise NoOwnerError("no node serves the key's slot")
+        nodes[served[0].name] = served[0]
+        places.setdefault(served[0].name, []).append(place)
+    with away():
+        return [
+            (cast(Any, core).get_redis_connection(nodes[name]), places[name]) for name in places
+        ]
 
 
 def is_away(core: Any, key: str) -> bool:

@@ -18,7 +18,7 @@ from redis.exceptions import WatchError
 from common.storage.entry_marks import PASSED_S, passed_digest
 from common.storage.failover import ReplicaStanding, ask_standing, fails_over, standing
 from common.storage.keys import Keys
-from common.storage.raw_pipe import execute_watched
+from common.storage.raw_pipe import ask_watched, execute_watched
 from common.storage.scripts import script
 from common.storage.streams import GROUP, Entry, StreamStore
 
@@ -165,7 +165,7 @@ class Commits:
                 others = []
             others = [key for key in others if pipe.exists(key)]
             keys += others
-            reply: list[Any] = [pipe.smismember(key, names) for key in keys]
+            reply = ask_watched(pipe, [("SMISMEMBER", key, *names) for key in keys])
             passed = [entry for entry, *marks in zip(entries, *reply, strict=True) if any(marks)]
             if passed:
                 if not self._is_safe(keys, [self._digest(entry) for entry in passed]):
@@ -209,7 +209,7 @@ class Commits:
             if place is ReplicaStanding.REPLACED:
                 self._streams.redis.connection_pool.disconnect(inuse_connections=False)
                 raise RedisConnectionError("another server has taken this one's place")
-            if place is ReplicaStanding.ALONE:
+            if place in (ReplicaStanding.ALONE, ReplicaStanding.UNTOLD):
                 self._alone_until = time.monotonic() + ALONE_S
                 return True
         raise RedisTimeoutError("the replica is too far behind to take over")

@@ -29,6 +29,7 @@ class ReplicaStanding(Enum):
 
     FOLLOWED = auto()  # a replica gets its writes
     ALONE = auto()
+    UNTOLD = auto()  # not replaced; whether a replica follows a user of the ACL may not ask
     REPLACED = auto()  # or nobody else answers: then it may be
 
 
@@ -56,7 +57,9 @@ def standing(client: redis.Redis, answers: Sequence[Any]) -> ReplicaStanding:
     else:
         options = pool.connection_kwargs
         replaced = _is_owner_replaced(options["slot_map"], options["slot"], answers[1])
-    return ReplicaStanding.REPLACED if replaced else ReplicaStanding.ALONE
+    if replaced:
+        return ReplicaStanding.REPLACED
+    return ReplicaStanding.ALONE if isinstance(answers[0], dict) else ReplicaStanding.UNTOLD
 
 
 def _is_master_replaced(pool: Any, told: Any) -> bool:

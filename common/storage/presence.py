@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from common.ports import Session
+from common.ports import AwayError, Session
 from common.storage import cluster
 from common.storage.raw_pipe import bulk, command, raw_pipe
 from common.storage.sparse import Sparse
@@ -53,7 +54,7 @@ class Presence:
     def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
         keys = [f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people]
         now_ms, hashes = (
-            cluster.hashes(self._redis, keys)
+            _cluster_hashes(self._redis, keys)
             if cluster.is_core(self._redis)
             else _hashes(self._redis, keys, self._sparse)
         )
@@ -108,6 +109,36 @@ def _hashes(redis: Redis, keys: Sequence[str], sparse: Sparse) -> tuple[int, lis
         else:
             raise answer
     sparse.found(existing, len(keys))
+    return int(seconds) * 1000 + int(micros) // 1000, found
+
+
+def _cluster_hashes(core: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
+    """As `_hashes`, in one exchange a node: redis-py's own way costs several times as much, and
+    finds the keys whose slot is on its way to another node.
+    """
+    found: list[Any] = [()] * len(keys)
+    now: Any = None
+    try:
+        for client, places in cluster.by_node(core, keys):
+            asked = command("TIME") + _gets([keys[place] for place in places])
+            try:
+                with raw_pipe(client) as pipe:
+                    time_now, *reply = pipe.ask_each(asked, 1 + len(places))
+            except AwayError:
+                time_now, reply = None, [cluster.AWAY] * len(places)
+            now = now or time_now
+            for place, answer in zip(places, reply, strict=True):
+                if not isinstance(answer, Exception):
+                    found[place] = answer
+                elif str(answer).startswith("WRONGTYPE"):
+                    found[place] = None
+                else:
+                    return cluster.hashes(core, keys)
+    except (RedisConnectionError, OSError):  # a node has gone: another one may have its slots
+        return cluster.hashes(core, keys)
+    if isinstance(now, Exception):
+        raise now
+    seconds, micros = now or (0, 0)  # none: all of them are away
     return int(seconds) * 1000 + int(micros) // 1000, found
 
 

@@ -6,7 +6,7 @@ redis-py spends 3 to 5 µs of CPU on each answer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from hiredis import PushNotification, pack_command
@@ -119,6 +119,21 @@ def _end(connection: Any, error: BaseException) -> None:
     if isinstance(connection, SlotConnection) and isinstance(error, (RedisError, OSError)):
         connection.failed()
     connection.disconnect()
+
+
+def ask_watched(pipe: Pipeline, reads: Sequence[Sequence[Any]]) -> list[Any]:
+    """The answers of reads on a pipeline that watches keys, in one exchange: in that state redis-py
+    has one for each.
+    """
+    own = cast(Any, pipe)
+    try:
+        return RawPipe(own.connection).ask(
+            b"".join(map(pack_command, map(tuple, reads))), len(reads)
+        )
+    except BaseException as error:
+        own.watching = False
+        _end(own.connection, error)
+        raise
 
 
 def execute_watched(pipe: Pipeline) -> None:

@@ -47,8 +47,10 @@ class Counters:
         }
 
 
-def counters(data_dir: Path, redis: Any, engine: Engine) -> Counters:
-    """The fleet's counters of now. data_dir: the fleet's, by which its processes are found."""
+def counters(data_dir: Path, redis: Any, engine: Engine, servers: Sequence[int] = ()) -> Counters:
+    """The fleet's counters of now. data_dir: the fleet's, by which its processes are found.
+    servers: process ids of a cluster's, whose bytes and commands are not counted.
+    """
     cpu: dict[str, float] = {}
     rss: dict[str, int] = {}
     found = processes(data_dir)
@@ -63,6 +65,9 @@ def counters(data_dir: Path, redis: Any, engine: Engine) -> Counters:
                 children = reaped if name == POSTGRES and pid == pids[0] else 0.0
                 cpu[name] = cpu.get(name, 0.0) + (0.0 if pid == own else used) + children
                 rss[name] = rss.get(name, 0) + _rss_kib(pid)
+    if servers:
+        cpu[VALKEY] = cpu.get(VALKEY, 0.0) + sum(_cpu_s(pid)[0] for pid in servers)
+        return Counters(cpu, rss, {}, int(wal))
     info = redis.info("all")
     cpu[VALKEY] = info["used_cpu_user"] + info["used_cpu_sys"]
     told = {

@@ -1,8 +1,10 @@
 """`make scaling`: what a push costs with 1, 2, 4 and 16 shards, and while replicas of intake and
 delivery come and go (1, 4, 1), as ratios to the first of a run.
 
-python -m tests.benchmarks.scaling [--messages 20000] [--repeats 5] [--report
+python -m tests.benchmarks.scaling [--messages 20000] [--repeats 5] [--cluster] [--report
 var/reports/scaling.json]
+
+--cluster: the shards on a cluster of three primaries and their replicas, all of which count.
 
 Full load: a burst that lies on the core's stream before the clock starts, and each message is
 accepted and has its row before it stops. Small load: messages at a pace, which the other fleets of
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.stand import APP, Burst, Stand, stand, vendor
+from tests.cluster import valkey_cluster
 
 USERS: Final = 5_000
 SHARDS: Final = (1, 2, 4, 16)
@@ -44,6 +47,18 @@ def by_shards(url: str, ca: Path, messages: int) -> Iterator[tuple[str, str, Bur
                 yield f"shards {shards}", load, found
 
 
+def by_cluster(url: str, ca: Path, messages: int) -> Iterator[tuple[str, str, Burst]]:
+    for shards in SHARDS:
+        with valkey_cluster() as cluster:
+            pids = [node.process.pid for node in cluster.nodes if node.process is not None]
+            where = {"SHARDS": str(shards), "REDIS_URL": cluster.url()}
+            with stand(url, ca, {}, pids, **where) as ours:
+                ours.devices(APP, USERS)
+                ours.burst(1_000, USERS)
+                for load, found in loads(ours, messages):
+                    yield f"cluster {shards}", load, found
+
+
 def by_replicas(url: str, ca: Path, messages: int) -> Iterator[tuple[str, str, Burst]]:
     with stand(url, ca, {}) as ours:
         ours.devices(APP, USERS)
@@ -62,12 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--report", type=Path, default=Path("var/reports/scaling.json"))
     chosen = parser.parse_args()
     told: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with vendor(Path(tempfile.mkdtemp())) as (url, ca, _):
         for _ in range(chosen.repeats):
-            for part in (by_shards, by_replicas):
+            for part in (by_cluster,) if chosen.cluster else (by_shards, by_replicas):
                 for name, load, found in part(url, ca, chosen.messages):
                     us = found.used["cpu_us_per_push"]
                     one = {"us": us, "per_second": round(found.per_second)}

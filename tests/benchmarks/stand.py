@@ -136,13 +136,20 @@ class Stand:
     """A running fleet with one tenant and an APNs lane."""
 
     def __init__(
-        self, runtime: Runtime, names: Sequence[str], folder: Path, environ: Mapping[str, str]
+        self,
+        runtime: Runtime,
+        names: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        servers: Sequence[int] = (),
     ) -> None:
+        """servers: process ids of the cluster's, if it is on one."""
         self.runtime = runtime
         self.environ = environ
         self.redis = runtime.core
         self.folder = folder
         self.names = names
+        self._servers = servers
         self._streams: list[bytes] = []
         self._streams_until = 0.0
         with runtime.engine.connect() as connection:  # the builds before have one table only
@@ -312,7 +319,8 @@ class Stand:
 
     def counters(self) -> Counters:
         """What the fleet's processes, Valkey and PostgreSQL used until now."""
-        return counters(self.runtime.settings.data_dir, self.redis, self.runtime.engine)
+        where = self.runtime.settings.data_dir, self.redis, self.runtime.engine
+        return counters(*where, self._servers)
 
     @contextlib.contextmanager
     def more(self, lines: Sequence[str]) -> Iterator[None]:
@@ -445,7 +453,11 @@ def apns_options(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def stand(
-    url: str, ca: Path, replicas: Mapping[str, int] | None = None, **settings: str
+    url: str,
+    ca: Path,
+    replicas: Mapping[str, int] | None = None,
+    servers: Sequence[int] = (),
+    **settings: str,
 ) -> Iterator[Stand]:
     folder = Path(tempfile.mkdtemp(prefix="pushfleet-bench-"))
     folder.chmod(0o755)
@@ -465,7 +477,7 @@ def stand(
         ) as fleet:
             runtime = Runtime(resolve(wanted))
             try:
-                made = Stand(runtime, fleet.names, folder, environ)
+                made = Stand(runtime, fleet.names, folder, environ, servers)
                 made.tenant(APP)
                 runtime.catalog.changed()
                 time.sleep(TAKES_EFFECT_S)

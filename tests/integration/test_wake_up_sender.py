@@ -99,4 +99,34 @@ def test_what_breaks_ends_no_sender() -> None:
     sender.send(PRESENCE)
     sender.send(ROUTING)
     eventually(lambda: len(taken) == 2)
-    assert taken == [PRESENCE, ROUTING], "in their order"
+    assert taken == [ROUTING, PRESENCE], "what does not break waits for none that does"
+
+
+def test_a_queue_that_takes_no_wake_up_holds_up_no_other(
+    runtime: Runtime, restartable_valkey: OwnValkey
+) -> None:
+    client, (first, *others) = connect(restartable_valkey.url), queues()
+    key = f"{runtime.settings.prefix}:celery:{first}"
+    client.set(key, "no list")
+    ring(runtime)
+    rest = [f"{runtime.settings.prefix}:celery:{queue}" for queue in others]
+    eventually(lambda: all(client.llen(name) for name in rest))
+    client.delete(key)
+    eventually(lambda: client.llen(key))
+
+
+def test_a_machine_without_threads_is_no_error_and_sends_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = list[str]()
+    sender = WakeUpSender(lambda stage, _vendor: taken.append(stage))
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", none_left)
+        sender.send(PRESENCE)
+    assert not taken
+    sender.send(ROUTING)
+    eventually(lambda: len(taken) == 2)

@@ -436,6 +436,7 @@ def _celery(runtime: Runtime, stage: str, vendors: list[Vendor], beat: WorkBeat)
         _consume(runtime, stage, vendors)
     finally:
         looks.end()
+        looks.wait()
 
 
 def _due(runtime: Runtime, stage: str, vendors: Sequence[Vendor]) -> Sequence[Wake]:

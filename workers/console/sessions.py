@@ -15,6 +15,8 @@ PURPOSE: Final = "console-session"
 COOKIE: Final = "pushfleet"
 LIFE_S: Final = 12 * 3600
 COOKIE_CHARACTERS_MAX: Final = 1024
+#: Of what is sealed, which may have the address of a page in it; a browser keeps no more.
+SEALED_CHARACTERS_MAX: Final = 4096
 
 
 class ConsoleSession(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +65,7 @@ class Signer:
 
     def opened(self, kind: str, cookie: str) -> bytes | None:
         """The input of `sealed`; None for a cookie that it did not make."""
-        text, _, signature = cookie[:COOKIE_CHARACTERS_MAX].partition(".")
+        text, _, signature = cookie[:SEALED_CHARACTERS_MAX].partition(".")
         if not any(
             hmac.compare_digest(
                 _sign(key, kind, text).encode(), signature.encode("utf-8", "replace")

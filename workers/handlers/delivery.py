@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from common.ledger_records import STREAM_MAX
 from common.model import Decision, Vendor
 from common.storage import keys
+from common.storage.cluster import node_of
 from common.storage.joint_lanes import JointLanes, Place, place_of
 from common.storage.lane_entries import LaneTerms, PushRoom, Taken
 from common.storage.lanes import PROBE_S
@@ -115,7 +116,9 @@ class LaneSender:
         self.in_flight_max = in_flight_max
         self.progress_at = time.monotonic()
         self._ends = stopping
-        self.running = RunningRounds(self.lanes, vendor, in_flight_max, wire)
+        self.running = RunningRounds(
+            self.lanes, vendor, in_flight_max, wire, lambda: node_of(runtime.redis)
+        )
         self._doubted = False  # its store was away at the last look
         self._threads = RoundThreads(
             self._shards,
@@ -371,7 +374,8 @@ class LaneSender:
         found, next_s, waiting = self.lanes.pop(self.vendor, most, occupied, room, self.full)
         self._all_found = next_s != 0
         if not found:
-            return False, next_s
+            # nobody tells this sender when a lane has room again that others have filled
+            return False, GATHER_S if self.running.full_lanes() else next_s
         self._owed = found
         chosen = self._in_turn(found, ahead)
         waits = [next_s] if len(chosen) == len(found) else [next_s, TURN_MS / 1000]

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -111,13 +111,15 @@ class RunningRounds:
         vendor: Vendor,
         in_flight_max: int,
         wire: WireShare | None = None,
+        node: Callable[[], Hashable] = lambda: None,
     ) -> None:
         """in_flight_max: pushes on the wire at once; wire: what other shards' rounds leave of
-        them.
+        them; node: the server that has the queues now.
         """
         self.in_flight_max = in_flight_max
         self._wire = wire
-        self._part = wire.joined() if wire is not None else None
+        self._part = wire.joined(node) if wire is not None else None
+        self._telling = threading.Lock()  # else what was true before could be told last
         self._granted: tuple[int, int] | None = None  # by `wire`, for the look that is under way
         self.silent: set[str] = set()  # lanes whose last round waited in vain
         self.ended = threading.Event()
@@ -159,14 +161,33 @@ class RunningRounds:
         lasts = taken.paced or seconds_at_rate(taken, most) > LASTS_S
         running = RunningRound(taken, list(taken.entries), most, silent, taken.paced, lasts)
         running.leader = leader
+        with self._telling:
+            return running if self._has_room(running) and self._added(running) else None
+
+    def _has_room(self, running: RunningRound) -> bool:
+        """False: the wire has no room for it. It may have as much as there is."""
+        wanted = running.on_wire
+        if self._wire is None or self._part is None or not wanted:
+            return True
+        room = self._wire.begins(
+            self._part,
+            running.taken.lane,
+            wanted,
+            others=running.taken.urgency not in _URGENT,
+            silent=running.silent,
+        )
+        running.most -= wanted - room
+        return running.most > 0
+
+    def _added(self, running: RunningRound) -> bool:
         with self._lock:
-            self._running[taken.word] = running
+            self._running[running.taken.word] = running
             if self._keeper is None or not self._keeper.is_alive():
                 self._keeper = threading.Thread(
                     target=self._renew, name=f"leases-{self._vendor}", daemon=True
                 )
                 self._keeper.start()
-        return running
+        return True
 
     def _silent_most(self) -> int:
         """Pushes that a silent lane may have on the wire; those of all shards share that."""
@@ -194,11 +215,21 @@ class RunningRounds:
         self._tell(settles=True)
 
     def _tell(self, *, settles: bool = False) -> None:
-        if self._wire is not None and self._part is not None:
-            at_work = self.own()
-            pushes = sum(one.on_wire for one in at_work)
-            others = sum(one.on_wire for one in at_work if one.taken.urgency not in _URGENT)
-            self._wire.tell(self._part, pushes, others, settles=settles)
+        if self._wire is None or self._part is None:
+            return
+        with self._telling:
+            at_work = [(one, one.on_wire) for one in self.own()]
+            lanes = Counter[str]()
+            for one, pushes in at_work:
+                lanes[one.taken.lane] += pushes
+            self._wire.tell(
+                self._part,
+                lanes.total(),
+                sum(pushes for one, pushes in at_work if one.taken.urgency not in _URGENT),
+                silent=sum(pushes for one, pushes in at_work if one.silent),
+                lanes=lanes,
+                settles=settles,
+            )
 
     def forget(self, words: Sequence[str]) -> None:
         with self._lock:
@@ -296,7 +327,13 @@ class RunningRounds:
         count = Counter(place_of(one.taken) for one in running)
         full = {place[:2] for place, number in count.items() if number >= PACED_MAX}
         alone = [one for one in running if not one.paced and one is not leader]
-        return list(full | {place_of(one.taken)[:2] for one in alone})
+        elsewhere = {(lane, urgency) for lane in self.full_lanes() for urgency in Urgency}
+        return list(full | {place_of(one.taken)[:2] for one in alone} | elsewhere)
+
+    def full_lanes(self) -> set[str]:
+        """Lanes of which other shards' rounds have as much on the wire as one lane may have."""
+        full = self._wire.full_lanes() if self._wire is not None else set[str]()
+        return full - {self._leader.taken.lane} if self._leader is not None else full
 
     def room(self, together: bool) -> dict[Urgency, int]:
         """Lanes that may be taken now by urgency."""

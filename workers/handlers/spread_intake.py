@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from common.clock import now_ms
 from common.storage.away import SlotAwayError
@@ -39,9 +39,11 @@ from workers.handlers.shard_part import ShardPart
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
 from workers.intake.events import Event
-from workers.intake.state import StateKeeper
 from workers.queues.consumer import Policy, Stores, StreamConsumer
 from workers.queues.lease_renewer import RENEW_S
+
+if TYPE_CHECKING:
+    from workers.intake.state import StateKeeper
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from common import metrics
 from common.clock import now_ms
-from common.contracts import Batch, Push, encode
+from common.contracts import Batch, Push, decode_batch, encode
 from common.ledger_records import DeadRecord, Record
 from common.model import Decision, PushType, Urgency, Vendor
 from common.storage.delayed import as_new
@@ -94,7 +94,10 @@ class UnsentEntries:
         entry, for how long its other pushes wait on in the delayed set; without it in the queue.
         """
         _, vendor, business_id = taken.lane.split(":", 2)
-        open_, now = opened(taken, taken.entries, sends=False), now_ms()
+        try:
+            open_, now = opened(taken, taken.entries, sends=False), now_ms()
+        except msgspec.MsgspecError:
+            open_, now = opened(taken, self._read(taken), sends=False), now_ms()
         for one in open_:
             one.wait_ms = (wait_ms or {}).get(one.entry.id)
         done = delivery.review(
@@ -107,6 +110,20 @@ class UnsentEntries:
         ended = settling.decided(done)
         self._end(taken, open_, Vendor(vendor), business_id, ended, now, done)
         return len(ended)
+
+    def _read(self, taken: Taken) -> list[LaneEntry]:
+        """The entries without those that cannot be read, which are dead letters now: none of the
+        others waits until their sender finds them.
+        """
+        found = []
+        for entry in taken.entries:
+            try:
+                decode_batch(entry.blob)
+            except msgspec.MsgspecError as error:
+                self.dead_letter(taken, entry, f"broke_stage: {type(error).__name__}")
+            else:
+                found.append(entry)
+        return found
 
     def _end(
         self,

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from redis.exceptions import RedisError
@@ -60,6 +60,7 @@ class OwnLooks:
         self._deaf = False
         self._until = 0.0
         self._serving: dict[Wake, threading.Thread] = {}
+        self._starting = threading.Lock()
 
     def look(self) -> Sequence[Wake]:
         """The queues that have work now."""
@@ -91,19 +92,32 @@ class OwnLooks:
         self._begun.set()
         self._news.set()
 
+    def wait(self) -> None:
+        """After `end`: until the slices have ended. Called before the process' main thread ends: no
+        pool takes another part of a round from then on.
+        """
+        with self._starting:
+            serving = list(self._serving.values())
+        for thread in serving:
+            thread.join()
+
     def run(self, begin: Callable[[], None]) -> None:
-        """Runs until stopped. begin: begins the worker without its broker, after START_S."""
+        """Runs until stopped, whatever breaks: nobody begins it again. begin: begins the worker
+        without its broker, after START_S.
+        """
         if not self._begun.wait(START_S):
-            begin()
+            with _going_on():
+                begin()
         while not self._stop.is_set():
             self._news.wait(self._pause_s())
             self._news.clear()
             if time.monotonic() - self._looked_at >= (LOOK_S if self._alert else 2 * POLL_S):
-                with contextlib.suppress(RedisError, OSError):
+                with _going_on():
                     self.look()
             due, self._due = self._due, ()
             for wake in due:
-                self._serve(wake)
+                with _going_on():
+                    self._serve(wake)
 
     def _pause_s(self) -> float:
         if not self._alert:
@@ -114,15 +128,17 @@ class OwnLooks:
         """Begins a slice where no wake-up has lately."""
         running, consumer = self._serving.get(wake), self._consumer(*wake)
         idle_s = time.monotonic() - consumer.progress_at
-        if (running and running.is_alive()) or self._stop.is_set():
+        if running and running.is_alive():
             return
         if idle_s < (LOOK_S if self._alert else POLL_S) / 2:
             return
         self._until = time.monotonic() + UNTOLD_S
         # no daemon: the process has not ended before its rounds have
         thread = threading.Thread(target=self._slices, args=(consumer,), daemon=False)
-        self._serving[wake] = thread
-        thread.start()
+        with self._starting:
+            if not self._stop.is_set():
+                thread.start()
+                self._serving[wake] = thread
 
     def _slices(self, consumer: Slices) -> None:
         """Slices until one ends before its time, as nothing is left."""
@@ -134,3 +150,14 @@ class OwnLooks:
                 lasted_s = time.monotonic() - began
         except Exception:
             log.exception("a slice broke")
+
+
+@contextlib.contextmanager
+def _going_on() -> Iterator[None]:
+    """The next look comes: Redis may be back by then."""
+    try:
+        yield
+    except (RedisError, OSError):
+        return
+    except Exception:
+        log.exception("a look broke")

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
 from redis.crc import key_slot
 
 from common.storage.members import Members
+from common.storage.presence import Presence
 from common.storage.raw_pipe import command, execute_watched, raw_pipe
 from common.storage.redis import connect
 from common.storage.scripts import script
@@ -54,6 +55,33 @@ def test_slots_move_key_by_key_under_load(load: Load, cluster: ValkeyCluster) ->
         assert load.goes_on() < RECOVERY_S_MAX
     load.end()
     load.all_accounted_for()
+
+
+def test_presence_is_found_wherever_its_slot_is(runtime: Runtime, cluster: ValkeyCluster) -> None:
+    """In one exchange a node, by a map of the slots that may be old."""
+    presence = Presence(runtime.core, "im:")
+    people = [("chat", f"here{number}") for number in range(60)]
+    keys = [f"im:presence:{{{app}:{user}}}" for app, user in people]
+    until = int(time.time() * 1000) + 600_000
+    for key in keys[::2]:
+        runtime.core.hset(key, "d", f"foreground|ios|{until}")
+    runtime.core.set(keys[1], "no hash")
+
+    def online() -> list[int]:
+        found, malformed = presence.sessions(people)
+        assert malformed == 1
+        return [number for number, sessions in enumerate(found) if sessions]
+
+    assert online() == [*range(0, 60, 2)]
+    before = dict(cast(Any, runtime.core).nodes_manager.slots_cache)
+    for key in keys[:3]:
+        cluster.move_slot(key)
+    cast(Any, runtime.core).nodes_manager.slots_cache = before
+    assert online() == [*range(0, 60, 2)], "the map of before"
+    assert online() == [*range(0, 60, 2)]
+    for key in keys[:2]:
+        runtime.core.delete(key)
+    assert presence.sessions(people[:1]) == ([[]], 0)
 
 
 def test_what_is_written_behind_a_script_survives_a_move_in_one_step(

@@ -2,6 +2,7 @@
 core's entry stays until it has.
 """
 
+import dataclasses
 import signal
 import threading
 from typing import Any
@@ -12,6 +13,7 @@ from common.storage import commits, failover
 from common.storage.failover import ReplicaStanding, ask_standing, standing
 from tests.cluster import ValkeyCluster
 from tests.integration.cluster.behind import Behind
+from tests.integration.conftest import opened
 from tests.waiting import wait_for
 from workers.runtime import Runtime
 
@@ -47,6 +49,31 @@ def test_a_replica_that_has_long_been_silent_is_not_waited_for(
     finally:
         replica.send(signal.SIGCONT)
     wait_for(cluster.healthy, "the cluster is whole")
+
+
+def test_a_user_who_may_not_ask_for_replicas_waits_for_one_all_the_same(
+    runtime: Runtime, cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wait in vain, and all later writes would go without one."""
+    monkeypatch.setattr(commits, "ALONE_S", 0.0)
+    for node in cluster.nodes:
+        node.say("ACL", "SETUSER", "untold", "on", ">p", "~*", "&*", "+@all", "-info")
+    settings = dataclasses.replace(runtime.settings, redis_url=cluster.url("untold:p"))
+    replica = cluster.replica_of(cluster.owner("{s0}"))
+    with opened(settings) as untold:
+        behind = Behind(untold, replica.send)
+        replica.send(signal.SIGSTOP)
+        try:
+            behind.core.phone("bob")
+            behind.intake.once()
+        finally:
+            replica.send(signal.SIGCONT)
+        wait_for(cluster.healthy, "the cluster is whole")
+        waits = waited(cluster)
+        behind.core.phone("bob")
+        behind.intake.once()
+        assert not runtime.core.xlen(behind.core.stream)
+        assert waited(cluster) > waits
 
 
 def test_a_server_that_was_replaced_while_it_stood_still_is_found_out_by_the_others(

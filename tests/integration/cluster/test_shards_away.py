@@ -5,19 +5,23 @@ shards go on, and nothing of it is lost once it is back.
 import contextlib
 import dataclasses
 import signal
+import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.config import Settings
 from common.ledger_records import PageRecord, RowRecord, decode_records, unpack_users
 from common.storage import keys
 from common.storage.away import ASK_EVERY_S, UNWANTED_S, SlotAwayError
+from common.storage.redis import SOCKET_TIMEOUT_S
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP
 from tests.cluster import Node, ValkeyCluster, valkey_cluster
@@ -299,3 +303,41 @@ def test_a_node_that_nobody_wants_is_asked_no_more(town: Fleet, victim: Node) ->
     wait_for(lambda: refused(client) is SlotAwayError, "it is known to be away", 30)
     wait_for(lambda: away._asker is None, "nobody asks", UNWANTED_S + 30 * ASK_EVERY_S)
     assert refused(client) not in (SlotAwayError, None)
+
+
+def test_a_user_who_may_not_ask_finds_out_that_a_node_is_back(
+    town: Fleet, alone: ValkeyCluster, victim: Node
+) -> None:
+    for node in alone.nodes:
+        node.say("ACL", "SETUSER", "few", "on", ">p", "~*", "&*", "+@all", "-exists")
+    settings = dataclasses.replace(town.runtime.settings, redis_url=alone.url("few:p"))
+    made = Runtime(settings, role="test")
+    try:
+        client = made.shards[ILL].redis
+        assert refused(client) is None
+        victim.send(signal.SIGSTOP)
+        wait_for(lambda: refused(client) is SlotAwayError, "it is known to be away", 30)
+        victim.send(signal.SIGCONT)
+        wait_for(lambda: refused(client) is None, "it is back", 30)
+    finally:
+        made.close()
+
+
+def test_a_command_that_waits_in_vain_beside_others_that_are_done_is_no_absence(
+    town: Fleet,
+) -> None:
+    """Nobody is asked, and the connections to its node stay."""
+    away, client, ended = town.runtime.away, town.runtime.shards[ILL].redis, threading.Event()
+    assert away is not None
+
+    def waits() -> None:
+        with pytest.raises(RedisTimeoutError):
+            client.blpop([f"{{s{ILL}}}nothing"], timeout=SOCKET_TIMEOUT_S + 5)
+        ended.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(waits)
+        while not ended.wait(0.01):
+            assert refused(client) is None
+        assert away._asker is None
+        waiting.result()

@@ -2,17 +2,24 @@
 rest goes on.
 """
 
+import time
+from dataclasses import replace
+
 import msgspec
 import pytest
 from sqlalchemy import text
 
+from common.clock import now_ms
 from common.contracts import Batch, Push, encode
 from common.model import Urgency
 from common.storage.delayed import as_new, retry_member
 from common.storage.keys import OLD_STREAMS
+from common.storage.lane_entries import NewBatch
 from tests.integration.delivery.conftest import World, chat
+from tests.integration.lanes.test_bounds import pause
 from tests.queued import packed
 from workers.delivery.work import PendingPush
+from workers.lane_timer import LaneTimer
 
 _SEND = b"%02d" % OLD_STREAMS.index("send:meizu:chat")
 
@@ -43,12 +50,19 @@ def batch(world: World, one: PendingPush) -> bytes:
     return encode(packed([push], credential.business_id, by_entry=False))
 
 
-def letters(world: World) -> list[str]:
+def letters(world: World, belt: str = "delayed") -> list[str]:
     while world.writer.flush():
         pass
     with world.runtime.engine.connect() as connection:
-        query = text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = 'delayed'")
-        return [row[0] for row in connection.execute(query)]
+        query = text("SELECT reason FROM dead_letters WHERE fields::json->>'belt' = :belt")
+        return [row[0] for row in connection.execute(query, {"belt": belt})]
+
+
+def unreadable(world: World, one: PendingPush, expires_ms: int = 1 << 45) -> NewBatch:
+    """Its entry, with a first byte that no batch has."""
+    blob = batch(world, one)
+    good = as_new(msgspec.msgpack.decode(blob, type=Batch), Urgency.CHAT, blob)
+    return replace(good, blob=b"\xc1" + blob, expires_ms=expires_ms)
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
@@ -79,3 +93,35 @@ def test_a_parked_push_that_cannot_be_read_does_not_hold_back_the_others(world: 
     assert world.decisions(works) == ["accepted"] * 3
     assert len(letters(world)) == before + 2
     assert not world.runtime.redis.exists(lot, keys.parked_lanes)
+
+
+def test_a_recall_of_what_cannot_be_read_leaves_the_others_their_time(world: World) -> None:
+    before = len(letters(world, "send:meizu:chat"))
+    bad, one = chat(1), chat(2)
+    note, blob = one.note, batch(world, one)
+    good = retry_member(as_new(msgspec.msgpack.decode(blob, type=Batch), Urgency.CHAT, blob))
+    keys, due_ms = world.runtime.keys, (int(time.time()) + 3_000) * 1000
+    world.runtime.redis.zadd(
+        keys.delayed, {retry_member(unreadable(world, bad)): due_ms, good: due_ms}
+    )
+    words = {"demo": [bad.note.message_id, note.message_id]}
+    LaneTimer(world.runtime).recalled(words, time.monotonic() + 5)
+    assert letters(world, "send:meizu:chat")[before:] == ["broke_stage: DecodeError"]
+    (left,) = world.runtime.redis.zrange(keys.delayed, 0, -1, withscores=True)  # type: ignore[misc, union-attr]
+    assert left[1] == pytest.approx(due_ms, abs=1_000)
+    assert not world.runtime.redis.exists(keys.lane_leases(world.lane.id))
+
+
+def test_what_cannot_be_read_behind_a_stop_ends_with_its_time_as_do_the_others(
+    world: World,
+) -> None:
+    before = len(letters(world, "send:meizu:chat"))
+    pause(world)
+    bad, over = chat(1), chat(2, expires_at_ms=now_ms() + 300)
+    with world.runtime.redis.pipeline() as pipe:
+        world.runtime.lane_queues.put(pipe, [unreadable(world, bad, expires_ms=now_ms() + 300)])
+        pipe.execute()
+    world.put([over])
+    world.turn(lambda: world.all_decided([over]))
+    assert world.decisions([over]) == ["lane_paused"]
+    assert letters(world, "send:meizu:chat")[before:] == ["broke_stage: DecodeError"]

@@ -21,6 +21,7 @@ from oidc_provider_mock import User, run_server_in_thread
 from common.storage.users import ROLES
 from tests.integration.web.conftest import call
 from tests.integration.web.test_console import Browser, served
+from workers.console.frame import BACK_CHARACTERS_MAX
 from workers.console.oidc import OidcError, Provider, role_of
 from workers.runtime import Runtime
 
@@ -102,6 +103,13 @@ def test_who_is_known_to_the_provider_signs_in_with_the_role_of_the_groups(sso):
     vera = Browser(base)
     vera.log_in("vera")
     assert "vera (viewer)" in vera.go("/lanes").text, "passwords still work beside it"
+
+
+def test_a_page_with_the_longest_address_is_come_back_to(sso):
+    page = "/people?" + urllib.parse.urlencode({"app": "demo", "user": "张" * 219})
+    assert BACK_CHARACTERS_MAX - 10 < len(page) <= BACK_CHARACTERS_MAX
+    answer = signed_in(Browser(sso[0]), "u1", urllib.parse.quote(page, safe=""))
+    assert (answer.status, answer.headers.get("refresh")) == (200, f"0; url={page}")
 
 
 def test_nobody_signs_in_with_anothers_answer(sso):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,7 +23,8 @@ class Consumer:
 
     def __init__(self) -> None:
         self.progress_at = -100.0
-        self.slices = self.breaks = 0
+        self.slices = self.breaks = self.ended = 0
+        self.ends_when_told = True
         self.may_end = threading.Event()
         self.may_end.set()
 
@@ -30,8 +32,9 @@ class Consumer:
         self.slices += 1
         if self.slices <= self.breaks:
             raise ValueError
-        while not self.may_end.wait(0.01) and not stopping():
+        while not self.may_end.wait(0.01) and not (self.ends_when_told and stopping()):
             pass
+        self.ended += 1
 
 
 class Worker:
@@ -42,16 +45,28 @@ class Worker:
         self.stop = threading.Event()
         self.begun = 0
         self.away = False
-        self.looks = OwnLooks(self._due, lambda *wake: self.consumers[wake], self.stop)
+        self.error: Exception | None = None
+        self.begins_with: Exception | None = None
+        self.broken: Sequence[Wake] = ()
+        self.looks = OwnLooks(self._due, self._consumer, self.stop)
 
     def _due(self) -> Sequence[Wake]:
         self.asked += 1
         if self.away:
             raise RedisConnectionError("away")
+        if self.error:
+            raise self.error
         return self.due
+
+    def _consumer(self, *wake: Any) -> Consumer:
+        if wake in self.broken:
+            raise RedisConnectionError("away")
+        return self.consumers[wake]
 
     def begin(self) -> None:
         self.begun += 1
+        if self.begins_with:
+            raise self.begins_with
         self.looks.begun()
 
 
@@ -139,3 +154,48 @@ def test_looks_go_on_at_their_pace_while_redis_is_away(worker: Worker) -> None:
     assert worker.asked - before <= 11
     worker.away, worker.due = False, [FCM]
     eventually(lambda: worker.consumers[FCM].slices)
+
+
+def test_a_queue_whose_consumer_cannot_be_made_yet_holds_up_no_other(worker: Worker) -> None:
+    worker.looks.begun()
+    worker.broken = [APNS]
+    worker.due = [APNS, FCM]
+    worker.looks.is_deaf(True)
+    eventually(lambda: worker.consumers[FCM].slices)
+    worker.broken = ()
+    eventually(lambda: worker.consumers[APNS].slices)
+
+
+def test_looks_go_on_after_one_that_broke(worker: Worker) -> None:
+    worker.looks.begun()
+    worker.error, worker.due = KeyError("a look"), [FCM]
+    worker.looks.is_deaf(True)
+    eventually(lambda: worker.asked >= 2)
+    worker.error = None
+    eventually(lambda: worker.consumers[FCM].slices)
+
+
+def test_looks_go_on_where_the_worker_could_not_begin(worker: Worker) -> None:
+    worker.begins_with = OSError("no thread is left")
+    eventually(lambda: worker.begun == 1)
+    worker.due = [FCM]
+    worker.looks.is_deaf(True)
+    eventually(lambda: worker.consumers[FCM].slices)
+
+
+def test_an_ending_process_waits_for_the_slices_that_it_began(worker: Worker) -> None:
+    """Its pools take no further part of a round once the main thread has ended."""
+    worker.looks.begun()
+    worker.consumers[APNS].ends_when_told = False
+    worker.consumers[APNS].may_end.clear()
+    worker.due = [APNS]
+    worker.looks.is_deaf(True)
+    eventually(lambda: worker.consumers[APNS].slices)
+    worker.looks.end()
+    waiting = threading.Thread(target=worker.looks.wait)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    worker.consumers[APNS].may_end.set()
+    waiting.join()
+    assert worker.consumers[APNS].ended == 1
