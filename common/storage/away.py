@@ -79,6 +79,8 @@ class SlotsAway:
         self._failing: dict[WatchedSlot, tuple[float, float]] = {}
         #: When somebody wanted it last.
         self._away: dict[WatchedSlot, float] = {}
+        #: How often one was found away.
+        self.found = 0
         self._asker: threading.Thread | None = None
         self._common: Any = None
 
@@ -142,6 +144,7 @@ class SlotsAway:
                 return
             gone = [one for one in self._slots if one is slot or one.node == slot.node is not None]
             gone.sort(key=lambda one: one is not slot)  # it is asked first
+            self.found += 1
             for one in gone:
                 self._away.setdefault(one, now)
             self._ask_on()

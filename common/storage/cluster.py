@@ -435,12 +435,12 @@ class ClusterCore(RedisCluster):
             self._of[slot] = slot_client(self._url, key, self._slot_options, self.slots_away)
         return self._of[slot]
 
-    def is_away(self, key: str) -> bool:
-        """True while the key's node is known as away: whoever asks for it would be refused."""
+    def away_node(self, key: str) -> str | None:
+        """The key's node while it is known as away: whoever asks for it would be refused."""
         if not self.slots_away.any:
-            return False
+            return None
         nodes = cast(Any, self).nodes_manager.slots_cache.get(key_slot(key.encode()))
-        return bool(nodes) and self.is_node_away(nodes[0])
+        return str(nodes[0].name) if nodes and self.is_node_away(nodes[0]) else None
 
     def is_node_away(self, node: Any) -> bool:
         client = node.redis_connection
@@ -583,9 +583,14 @@ def by_node(core: redis.Redis, keys: Sequence[str]) -> list[tuple[redis.Redis, l
         ]
 
 
-def is_away(core: Any, key: str) -> bool:
-    """True while the node of a key of the core is known as away."""
-    return isinstance(core, ClusterCore) and core.is_away(key)
+def away_node(core: Any, key: str) -> str | None:
+    """The node of a key of the core while it is known as away."""
+    return core.away_node(key) if isinstance(core, ClusterCore) else None
+
+
+def found_away(core: Any) -> int:
+    """How often this process found a node of the core's cluster away."""
+    return cast(ClusterCore, core).slots_away.found
 
 
 def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
@@ -596,7 +601,7 @@ def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     found: list[Any] = [AWAY] * len(keys)
     with away():
         now_ms = cast(ClusterCore, cast(Any, core)).now_ms()
-        places = [place for place, key in enumerate(keys) if not is_away(core, key)]
+        places = [place for place, key in enumerate(keys) if away_node(core, key) is None]
         with core.pipeline(transaction=False) as pipe:
             for place in places:
                 pipe.hgetall(keys[place])

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from common.ports import MemberPage
-from common.storage.cluster import at_node_of, each
+from common.storage.cluster import at_node_of, away_node, each
 
 
 class NoSetError(Exception):
@@ -38,6 +38,10 @@ class Members:
         return MemberPage(
             [name.decode("utf-8", "replace") for name in names if b"\0" not in name], following, own
         )
+
+    def away_of(self, app: str, group: str) -> str | None:
+        """The node that would have to be asked for this group, where it is known as away."""
+        return away_node(self._redis, f"{self._prefix}members:{{{app}:{group}}}")
 
     def _scan(self, key: str, cursor: int, count: int) -> tuple[str, int, list[bytes]]:
         """The server's run id and the scan, over one connection and so of one process."""

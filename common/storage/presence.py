@@ -38,6 +38,10 @@ class Presence:
         self._prefix = key_prefix
         self._sparse = Sparse()
 
+    def away_of(self, app: str, user: str) -> str | None:
+        """The node that would have to be asked for this person, where it is known as away."""
+        return cluster.away_node(self._redis, f"{self._prefix}presence:{{{app}:{user}}}")
+
     def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
         """The live sessions of each (app, user), and the number of malformed fields and keys.
 
@@ -113,8 +117,19 @@ def _hashes(redis: Redis, keys: Sequence[str], sparse: Sparse) -> tuple[int, lis
 
 
 def _cluster_hashes(core: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """As `_hashes`, in one exchange a node: redis-py's own way costs several times as much, and
-    finds the keys whose slot is on its way to another node.
+    """As `_hashes`, and AWAY. RedisConnectionError where a node was found away just now: what is
+    asked again is first divided by who has to wait.
+    """
+    before = cluster.found_away(core)
+    now_ms, found = _asked_by_node(core, keys)
+    if any(one is cluster.AWAY for one in found) and cluster.found_away(core) != before:
+        raise RedisConnectionError("a node is away from now on")
+    return now_ms, found
+
+
+def _asked_by_node(core: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
+    """In one exchange a node: redis-py's own way costs several times as much, and finds the keys
+    whose slot is on its way to another node.
     """
     found: list[Any] = [()] * len(keys)
     now: Any = None

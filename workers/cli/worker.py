@@ -347,6 +347,9 @@ def doors_of(runtime: Runtime) -> IntakePorts:
             late(lambda: runtime.sql.direct_tokens), runtime.marks, runtime.replies
         ),
         shortcut=shortcut_of(runtime),
+        away_of=lambda app, name, is_group: (
+            runtime.members if is_group else runtime.presence
+        ).away_of(app, name),
         withdraw=lambda withdrawals: schedule(runtime, withdrawals),
         spread=spread_of(runtime),
         apps_now=lambda: runtime.catalog.fresh().tenants,

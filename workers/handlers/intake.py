@@ -122,6 +122,8 @@ class IntakePorts:
     )
     replicas: Callable[[], int] = lambda: 1  # live processes of intake
     preset_of: PresetOf = lambda _app, _name: None
+    #: The node of the core's cluster that has this person's or group's key, while it is away.
+    away_of: Callable[[str, str, bool], str | None] = lambda _app, _name, _is_group: None
 
 
 _NOTHING = Commit()

@@ -36,6 +36,7 @@ from workers.handlers.joint_intake import (
 )
 from workers.handlers.overtaking import Overtaking
 from workers.handlers.shard_part import ShardPart
+from workers.handlers.unseen import Unseen
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
 from workers.intake.events import Event
@@ -249,15 +250,17 @@ class SpreadConsumer(StreamConsumer):
         """Reads nothing while all shards wait, or too much does."""
         self._renew_waiting()
         done = sum(part.again() for part in self._parts)
-        if self._error is not None and self._is_full():
+        if self._is_full():
             if done:
                 return done
-            raise self._error
+            raise self._error or SlotAwayError(-1)
         return done + super().once(waits)
 
     def _is_full(self) -> bool:
         if all(part.waits for part in self._parts):
             return True
+        if not any(part.holds for part in self._parts):  # nearly always
+            return False
         held = [entry for part in self._parts for entry in part.held]
         return len(held) >= WAITING_MAX or sum(len(one.blob) for one in held) >= WAITING_BYTES_MAX
 
@@ -348,6 +351,7 @@ class SpreadIntakeLoop(IntakeLoop):
                 one.streams.redis.ping,
                 partial(_withdraw_elsewhere, one.state),
                 {home, slot_of(one.streams.redis)},
+                Unseen(one.away_of),
             )
             for one, handler, store in zip(ports, handlers, stores, strict=True)
         ]

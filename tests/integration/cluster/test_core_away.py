@@ -13,7 +13,9 @@ import pytest
 from redis.exceptions import RedisError
 
 from common.config import Settings
-from common.storage.shards import shard_of_group
+from common.ledger_records import RowRecord, decode_records
+from common.storage import keys
+from common.storage.shards import shard_of, shard_of_group
 from tests.cluster import Node, ValkeyCluster
 from tests.integration.cluster.test_shards_away import (
     SHARDS,
@@ -165,3 +167,38 @@ def test_a_group_reaches_the_members_of_whom_something_is_known_and_each_once(
     wait_for(alone.healthy, "the cluster is whole")
     wait_turning(intake, lambda: set(members) <= set(reached()), "all members")
     assert {reached()[name] for name in members} == {1}
+
+
+def test_what_waits_for_a_person_keeps_its_order_also_with_what_comes_when_the_node_is_back(
+    town: Town, alone: ValkeyCluster, victim: Node
+) -> None:
+    user = next(one for one in town.people if town.is_ill(one) and not Fleet.is_ill(town, one))
+    shard = town.runtime.shards[shard_of(SHARDS, town.core.app, user)]
+    intake = intake_loop(town.runtime)
+    first = town.chats(40)
+    wait_turning(intake, lambda: set(first) <= set(town.rows(well=False)), "all are well")
+    victim.kill()
+    well = [one for one in town.people if not town.is_ill(one)]
+    sent = list(town.chats(AT_ONCE, [user]))
+    others = town.chats(20, well)
+    wait_turning(intake, lambda: set(others) <= set(town.rows(well=True)), "the well go on")
+    sent += town.chats(AT_ONCE, [user])
+    others = town.chats(20, well)
+    wait_turning(intake, lambda: set(others) <= set(town.rows(well=True)), "the well go on")
+    assert not set(sent) & set(town.rows(well=True))
+    assert not shard.delayed.waiting_count(), "they wait in the core's stream"
+    alone.revive()
+
+    def come() -> bool:
+        sent.extend(town.chats(1, [user]))
+        return bool(set(sent) & set(town.rows(well=True)))
+
+    wait_turning(intake, come, "the node is back")
+    wait_turning(intake, lambda: not town.runtime.core.xlen(town.core.stream), "all is taken in")
+    decided = [
+        record.event_id
+        for _, fields in shard.redis.xrange(shard.keys.stream(keys.LEDGER))
+        for record in decode_records(fields[b"b"])
+        if isinstance(record, RowRecord) and record.user == user
+    ]
+    assert decided[-len(sent) :] == sent
