@@ -27,6 +27,8 @@ from workers.queues.consumer import Commit, PackedEntries
 #: Entries of one read by urgency; while calls and chats come the others go in small portions.
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
 READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
+#: Entries of one stream that are reclaimed at once: those of a shard that was away may be many.
+RECLAIM: Final = 64
 
 #: A message to the members of one page of a group starts again with them as its recipients.
 _BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
@@ -163,6 +165,8 @@ class Forwarder(PackedEntries):
         self._each = each
         self._wake = wake
         self._slot = slot_of(source.redis)
+        #: Some of the last entries were forwarded, not all of them released.
+        self.forwarded = False
         self._commits: dict[int, Commits] = {}
 
     def handle(self, entries: Sequence[Entry]) -> None:
@@ -173,9 +177,11 @@ class Forwarder(PackedEntries):
         for entry in entries:
             one = _read(entry.blob)
             forwarded.setdefault(one[0], []).append((entry, one))
+        self.forwarded = False
         for shard, those in forwarded.items():
             try:
                 self._forward(shard, those)
+                self.forwarded = True
             except SlotAwayError as error:
                 if error.slot == self._slot:
                     raise

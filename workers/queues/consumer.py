@@ -143,7 +143,8 @@ class Policy:
     before a store became unavailable are kept and retried before newer ones; else they are
     released. gather: seconds until the next look for entries that belong to those just read; 0:
     handle them now. hold: the entries that can wait for the next read; they stay this reader's, and
-    are returned with it.
+    are returned with it. goes_on: asked after reclaimed entries were finished; True: the next ones
+    are reclaimed without a pause, where there may be more.
     """
 
     stage: str
@@ -156,6 +157,7 @@ class Policy:
     keeps_order: bool = False
     gather: Callable[[Sequence[Entry]], float] = lambda _entries: 0.0
     hold: Callable[[Sequence[Entry]], Sequence[Entry]] = lambda _entries: ()
+    goes_on: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,8 @@ class StreamConsumer:
         kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
+        if reclaimed and self.policy.goes_on():
+            self._reclaim_at = 0.0
         silent, self.silent = self.silent, False
         fresh = [] if waits and silent and not self._held else self._read()
         self.finish(fresh)
