@@ -167,7 +167,10 @@ def forwarding_of(runtime: Runtime) -> StreamConsumer:
         lambda shard, *what: shards[shard].send_wake_up(*what),
     )
     stores = Stores(runtime.streams, runtime.delayed, runtime.vault, runtime.send_wake_up)
-    return StreamConsumer(forwarder, Policy(PRESENCE, OUT_READ, beside=[OUT_READ_BESIDE]), stores)
+    policy = Policy(
+        PRESENCE, OUT_READ, beside=[OUT_READ_BESIDE], reclaim_more=lambda: forwarder.all_left
+    )
+    return StreamConsumer(forwarder, policy, stores)
 
 
 def presence_of(

@@ -158,12 +158,15 @@ class Forwarder(PackedEntries):
         self._wake = wake
         self._slot = slot_of(source.redis)
         self._commits: dict[int, Commits] = {}
+        #: None of the last entries was for a shard that is away.
+        self.all_left = True
 
     def handle(self, entries: Sequence[Entry]) -> None:
         """Writes and acknowledges by itself, shard by shard. What is for a shard that is away is
         released, and keeps no other's.
         """
         forwarded: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
+        self.all_left = True
         for entry in entries:
             one = _read(entry.blob)
             forwarded.setdefault(one[0], []).append((entry, one))
@@ -173,6 +176,7 @@ class Forwarder(PackedEntries):
             except SlotAwayError as error:
                 if error.slot == self._slot:
                     raise
+                self.all_left = False
                 self._source.release([entry for entry, _ in those])
 
     def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:

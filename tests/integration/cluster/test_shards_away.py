@@ -30,9 +30,10 @@ from tests.integration.test_core_elsewhere import Core
 from tests.waiting import wait_for
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
+from workers.handlers.forwarding import out_entries
 from workers.handlers.intake import IntakeLoop
 from workers.handlers.shard_part import AT_ONCE
-from workers.pipeline import Stages
+from workers.pipeline import Stages, forwarding_of
 from workers.runtime import Runtime
 
 SHARDS = 8
@@ -251,6 +252,30 @@ def test_a_group_reaches_its_members_in_the_shards_that_are_well(
     wait_for(alone.healthy, "the cluster is whole")
     wait_for(lambda: set(members) <= set(reached()), "all members", 60)
     assert {reached()[name] for name in members} == {1}
+
+
+def test_what_waited_for_a_shard_is_forwarded_at_once_when_that_is_back(
+    town: Fleet, alone: ValkeyCluster, victim: Node
+) -> None:
+    shards, count = town.runtime.shards, 1_000
+    source = next(one for k, one in enumerate(shards) if k not in town.ill)
+    forwarder, out = forwarding_of(source), "out:chat"
+    victim.kill()
+    names = [f"{number}".encode() for number in range(count)]
+    with source.redis.pipeline() as pipe:
+        source.streams.add(pipe, out_entries([(ILL, "routing:chat", name) for name in names]))
+        pipe.execute()
+
+    def pending() -> int:
+        forwarder(lambda: False)
+        return int(source.redis.xpending(source.keys.stream(out), GROUP)["pending"])
+
+    wait_for(lambda: pending() == count, "all were read", 60)
+    alone.revive()
+    wait_for(lambda: refused(shards[ILL].redis) is None, "it is back", 30)
+    wait_for(lambda: not pending(), "all are forwarded", 10)
+    found = shards[ILL].redis.xrange(shards[ILL].keys.stream("routing:chat"))
+    assert sorted(fields[b"b"] for _, fields in found) == sorted(names)
 
 
 def _people(shard: Runtime) -> Iterator[str]:
