@@ -212,6 +212,11 @@ class ShardPart:
             self._owed[_name(entry)] = _people(devices)
 
 
+def bytes_of(entry: Entry) -> int:
+    """Of what was read of it: a packed one's, or another dialect's, are not in its blob."""
+    return max(len(entry.blob), sum(map(len, entry.fields.values())))
+
+
 def _name(entry: Entry) -> Name:
     return entry.stream, entry.id
 
@@ -230,7 +235,7 @@ def _first(entries: Sequence[Entry]) -> Sequence[Entry]:
     """As many as are worked on at once."""
     size = 0
     for count, entry in enumerate(entries[:AT_ONCE]):
-        size += len(entry.blob)
+        size += bytes_of(entry)
         if size > AT_ONCE_BYTES:
             return entries[: count + 1]
     return entries[:AT_ONCE]

@@ -35,7 +35,7 @@ from workers.handlers.joint_intake import (
     shard_of_read,
 )
 from workers.handlers.overtaking import Overtaking
-from workers.handlers.shard_part import ShardPart
+from workers.handlers.shard_part import ShardPart, bytes_of
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
 from workers.intake.events import Event
@@ -270,7 +270,7 @@ class SpreadConsumer(StreamConsumer):
         if all(part.waits for part in self._parts):
             return True
         held = [entry for part in self._parts for entry in part.held]
-        return len(held) >= WAITING_MAX or sum(len(one.blob) for one in held) >= WAITING_BYTES_MAX
+        return len(held) >= WAITING_MAX or sum(map(bytes_of, held)) >= WAITING_BYTES_MAX
 
     def _renew_waiting(self) -> None:
         if time.monotonic() >= self._renew_at:

@@ -32,6 +32,7 @@ from tests.records import records_of
 from tests.waiting import wait_for
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
+from workers.handlers import spread_intake
 from workers.handlers.forwarding import out_entries
 from workers.handlers.intake import IntakeLoop
 from workers.handlers.shard_part import AT_ONCE
@@ -168,6 +169,37 @@ def test_intake_serves_the_shards_that_are_well_and_keeps_the_others_entries(
     wait_turning(intake, lambda: not town.runtime.core.xlen(town.core.stream), "all is taken in")
     rows = town.rows(well=False)
     assert {rows[one] for one in (*first, *sent, *more)} == {1}
+
+
+def test_the_bytes_of_packed_entries_that_wait_are_bounded(
+    town: Fleet, alone: ValkeyCluster, victim: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread_intake, "WAITING_BYTES_MAX", 100_000)
+    intake, core = intake_loop(town.runtime), town.core
+    turned(intake)
+    victim.kill()
+    user = next(user for user in town.people if town.is_ill(user))
+    events = [core.chat(uuid.uuid4().hex) for _ in range(60)]
+    for event in events:
+        event["data"]["recipients"] = [user]
+    for start in range(0, 60, 20):  # about 8 kB each
+        core.put(*events[start : start + 20], field="b")
+        wait_turning(intake, lambda: not unread(town), "it is read")
+    monkeypatch.setattr(spread_intake, "WAITING_BYTES_MAX", 10_000)
+    core.put(*events[:1], field="b")
+    for _ in range(3):
+        turned(intake)
+    assert unread(town) == 1, "nothing more is read"
+    alone.revive()
+    wait_turning(intake, lambda: not town.runtime.core.xlen(core.stream), "all is taken in")
+    rows = town.rows(well=False)
+    assert {rows[event["id"]] for event in events} == {1}
+
+
+def unread(town: Fleet) -> int:
+    core = town.runtime.core
+    read = core.xpending(town.core.stream, GROUP)["pending"]  # type: ignore[index,call-overload]
+    return int(core.xlen(town.core.stream)) - int(read)  # type: ignore[arg-type]
 
 
 def test_what_waits_for_a_shard_is_given_back_at_the_end(town: Fleet, victim: Node) -> None:
