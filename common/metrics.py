@@ -131,6 +131,11 @@ REDIS_MEMORY: Final = Gauge(
     "Used memory of a server's maxmemory, 0 without one.",
     ("server",),
 )
+SHARD_AWAY: Final = Gauge(
+    "pushfleet_shard_away",
+    "1 while a shard's node does not answer: the other gauges are without it.",
+    ("shard",),
+)
 TOKEN_GUARD: Final = Gauge(
     "pushfleet_token_guard", "1 while the mass guard has stopped the retiring of tokens.", LANE
 )
@@ -192,7 +197,7 @@ FLEET_GAUGES: Final = (
         TOKEN_GUARD,
         DEAD_LETTERS,
         CREDENTIAL_EXPIRES_SECONDS,
-        *(PROCESSES_MISSING, LANE_PAUSED, LANE_STOPPED_SINCE, REDIS_MEMORY),
+        *(PROCESSES_MISSING, LANE_PAUSED, LANE_STOPPED_SINCE, REDIS_MEMORY, SHARD_AWAY),
     ),
 )
 _shown: dict[Gauge, dict[tuple[str, ...], float]] = {}

@@ -18,9 +18,18 @@ class Session(Value, frozen=True):
     since_ms: int | None = None
 
 
+class AwayError(Exception):
+    """What was asked is on a server that has not answered lately: nobody waits for it."""
+
+
 class Presences(Protocol):
-    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """The live sessions of each (app, user), and the number of malformed fields."""
+    def sessions(
+        self, people: Sequence[tuple[str, str]]
+    ) -> tuple[Sequence[Sequence[Session] | None], int]:
+        """The live sessions of each (app, user), and the number of malformed fields.
+
+        None: unknown, as their server is away.
+        """
         ...
 
 
@@ -38,7 +47,7 @@ class MemberPages(Protocol):
     def page(self, app: str, group: str, cursor: int, server: str | None, count: int) -> MemberPage:
         """About `count` members from `cursor` of `server` (0 at first), perhaps repeated.
 
-        It starts again when the server has changed.
+        It starts again when the server has changed. AwayError: nobody can tell now.
         """
         ...
 
@@ -55,7 +64,9 @@ class NamedBefore(Protocol):
 
 class Friends(Protocol):
     def friends(self, app: str, users: Sequence[str], sender: str) -> set[str]:
-        """Those of `users` who have `sender` among their friends."""
+        """Those of `users` who have `sender` among their friends. AwayError: of one of them nobody
+        can tell now.
+        """
         ...
 
 

@@ -26,11 +26,11 @@ def lane_rows(runtime: Runtime, lanes: Sequence[Lane]) -> list[dict[str, Any]]:
     """As contract §9. inflight, parked: pushes. rate_now is 0 while the vendor's Retry-After holds
     the lane.
     """
-    states = lane_status(runtime, lanes)
-    return [_row(runtime, lane, status) for lane, status in zip(lanes, states, strict=True)]
+    states, fleet = lane_status(runtime, lanes), shards.answering(runtime)
+    return [_row(runtime, fleet, lane, one) for lane, one in zip(lanes, states, strict=True)]
 
 
-def _row(runtime: Runtime, lane: Lane, status: LaneStatus) -> dict[str, Any]:
+def _row(runtime: Runtime, fleet: shards.Fleet, lane: Lane, status: LaneStatus) -> dict[str, Any]:
     credential, terms = lane.credential, terms_of(lane, now_ms())
     return {
         "app": credential.app,
@@ -41,8 +41,8 @@ def _row(runtime: Runtime, lane: Lane, status: LaneStatus) -> dict[str, Any]:
         "rate": lane.limits.rate_per_s,
         "rate_now": rate_shown(lane, terms, runtime.admission.rate_now(terms)),
         "inflight": runtime.admission.in_flight(lane.id),
-        "parked": shards.waiting(runtime, lane.id),
-        "queue_bytes": shards.bytes_of_lane(runtime, lane.id),
+        "parked": shards.waiting(fleet, lane.id),
+        "queue_bytes": shards.bytes_of_lane(fleet, lane.id),
         "quotas": quota_rows(runtime, lane),
     }
 
@@ -129,11 +129,11 @@ def console_rows(runtime: Runtime, lang: str = "en") -> list[dict[str, Any]]:
     The cause in both languages (`reason`, None while it flows), True for a suspended retirement
     (`guard`), the last changes (`history`).
     """
-    lanes = lanes_of(runtime)
+    lanes, fleet = lanes_of(runtime), shards.answering(runtime)
     histories = runtime.lane_states.histories([lane.id for lane in lanes], 5)
     return [
         {
-            **_row(runtime, lane, status),
+            **_row(runtime, fleet, lane, status),
             "why": getattr(status.why, lang) if status.why else "",
             "reason": status.why,
             "guard": runtime.guard.stopped(lane.id),

@@ -210,7 +210,9 @@ class PresentConsent:
         except store_unavailable():
             return [Standing.AWAY] * len(works)
         return [
-            self._judge(work, own, *known[work.note.app]) or Standing.KEPT
+            Standing.AWAY
+            if own is None
+            else self._judge(work, own, *known[work.note.app]) or Standing.KEPT
             for work, own in zip(works, sessions, strict=True)
         ]
 

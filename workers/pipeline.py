@@ -23,6 +23,7 @@ from workers.delivery import deliver as delivery
 from workers.handlers.delivery import LaneSender
 from workers.handlers.forwarding import READ as OUT_READ
 from workers.handlers.forwarding import READ_BESIDE as OUT_READ_BESIDE
+from workers.handlers.forwarding import RECLAIM as OUT_RECLAIM
 from workers.handlers.forwarding import Forwarder, Spread
 from workers.handlers.presence import PresenceHandler, RoutedAtOnce
 from workers.handlers.routing import RoutingHandler
@@ -168,7 +169,12 @@ def forwarding_of(runtime: Runtime) -> StreamConsumer:
     )
     stores = Stores(runtime.streams, runtime.delayed, runtime.vault, runtime.send_wake_up)
     policy = Policy(
-        PRESENCE, OUT_READ, beside=[OUT_READ_BESIDE], reclaim_more=lambda: forwarder.all_left
+        PRESENCE,
+        OUT_READ,
+        beside=[OUT_READ_BESIDE],
+        # what was released for a shard that is away comes back as fast as it is worked off
+        reclaim_max=OUT_RECLAIM,
+        goes_on=lambda: forwarder.forwarded,
     )
     return StreamConsumer(forwarder, policy, stores)
 

@@ -163,7 +163,10 @@ class Runtime:
 
     @cached_property
     def core(self) -> Redis:
-        return connect_core(self.settings.core_url) if self.core_is_elsewhere else self.redis
+        if not self.core_is_elsewhere:
+            return self.redis
+        url = self.settings.core_url
+        return connect_core(url, away=self.away if url == self.settings.redis_url else None)
 
     @cached_property
     def engine(self) -> Engine:

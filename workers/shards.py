@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.config import Settings
 from common.model import Vendor
+from common.storage.away import SlotAwayError
 from common.storage.delayed import Delayed
 from common.storage.keys import Keys
 from common.storage.lane_loads import Load
@@ -55,6 +59,33 @@ class Fleet(Protocol):
     def shards(self) -> Sequence[Shard]: ...
     @property
     def joint_streams(self) -> JointStreams | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The shards of a fleet that answer now, a Fleet of its own. away: the numbers of the others,
+    of which nothing is known; never shard 0, without which no fleet works.
+    """
+
+    shards: Sequence[Shard]
+    joint_streams: JointStreams | None
+    away: Sequence[int] = ()
+
+
+def answering(fleet: Fleet) -> Answering:
+    """Asks each shard of a cluster. Raises the error of shard 0."""
+    if fleet.joint_streams is not None or len(fleet.shards) == 1:
+        return Answering(fleet.shards, fleet.joint_streams)
+    well, away = list[Shard](), list[int]()
+    for number, one in enumerate(fleet.shards):
+        try:
+            one.streams.redis.ping()
+            well.append(one)
+        except (RedisConnectionError, RedisTimeoutError, SlotAwayError, OSError):
+            if not number:
+                raise
+            away.append(number)
+    return Answering(well, None, away)
 
 
 def backlog(fleet: Fleet, streams: Sequence[str]) -> dict[str, StreamDepth]:

@@ -5,6 +5,7 @@ It has the same ids on the screen.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -27,6 +28,7 @@ from common.contracts import (
 )
 from common.ledger_records import Place
 from common.model import Kind, MessageClass, PushType, Urgency, Vendor
+from common.ports import AwayError
 from common.storage import keys
 from common.storage.raw_pipe import command, first_score, read_all
 from common.storage.screens import KEEP_MIN_MS
@@ -232,8 +234,9 @@ def _round(runtime: Runtime, fence: Fence | None, until: float) -> int:
     for one in recalls:
         if one.member in seen:
             left: Due | None = one
-            while left is not None and time.monotonic() < until:
-                left = _page(runtime, left, fence)
+            with contextlib.suppress(AwayError):  # it is looked at again
+                while left is not None and time.monotonic() < until:
+                    left = _page(runtime, left, fence)
             looked += 1
     return looked
 
@@ -495,13 +498,18 @@ def _people(
 def _in_front(
     runtime: Runtime, recall: PendingRecall, users: Sequence[str]
 ) -> Mapping[str, set[str]]:
-    """By user the devices with an open app, where the call was accepted: it continues there."""
+    """By user the devices with an open app, where the call was accepted: it continues there.
+    AwayError: of one of them nobody can tell now.
+    """
     if ending_of(recall.reason) != CallEnding.ACCEPTED:
         return {user: set() for user in users}
     found, _ = runtime.presence.sessions([(recall.app, user) for user in users])
+    known = [sessions for sessions in found if sessions is not None]
+    if len(known) < len(found):
+        raise AwayError("nobody can tell whose app is open")
     return {
         user: {one.device_id for one in sessions if one.foreground}
-        for user, sessions in zip(users, found, strict=True)
+        for user, sessions in zip(users, known, strict=True)
     }
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from redis.exceptions import RedisError
 
+from common.ports import AwayError
+
 #: A slot is away when its commands have failed for so long without one that was done, seconds: a
 #: little less than one command waits or is repeated at most, as others that were begun with it may
 #: have been done a moment later; and longer than a failover takes.
@@ -34,7 +36,7 @@ T = TypeVar("T")
 Node = tuple[str, int]
 
 
-class SlotAwayError(RedisError):
+class SlotAwayError(RedisError, AwayError):
     """The slot's node has not answered lately: nothing was sent. slot: its number.
 
     No ConnectionError, which redis-py tries again.
@@ -102,6 +104,19 @@ class SlotsAway:
             self._away[slot] = time.monotonic()
             self._ask_on()
         raise SlotAwayError(slot.number)
+
+    def is_away(self, slot: WatchedSlot) -> bool:
+        """As `check`, as an answer."""
+        try:
+            self.check(slot)
+        except SlotAwayError:
+            return True
+        return False
+
+    @property
+    def any(self) -> bool:
+        """True while one is away."""
+        return bool(self._away)
 
     def answered(self, slot: WatchedSlot) -> None:
         """A command of the slot was done."""

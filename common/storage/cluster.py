@@ -9,6 +9,9 @@ RedisCluster finds each.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.redis_urls import Cluster, cluster_of
-from common.storage.away import SlotsAway
+from common.storage.away import SlotAwayError, SlotsAway
 
 #: Longest wait for a node's map of slots, seconds: a node that hangs must not cost more than a
 #: failover takes.
@@ -222,17 +225,23 @@ class SlotTlsConnection(SlotConnection, SSLConnection):
     """The same over TLS."""
 
 
-class SlotPool(ConnectionPool):
-    """The connections of one slot, a WatchedSlot of `away`: it is told what becomes of each use."""
+class WatchedPool(ConnectionPool):
+    """Connections of a WatchedSlot of `away`: it is told what becomes of each use."""
 
-    def __init__(self, *, away: SlotsAway, key: str, **options: Any) -> None:
+    number: int
+    node: Address | None = None
+
+    def __init__(self, *, away: SlotsAway, **options: Any) -> None:
         super().__init__(**options)
-        self.number: int = options["slot"]
-        self.node: Address | None = None
         self.done_at = 0.0
-        self._key = key
         self._away = away
         away.join(self)
+
+    def owner(self) -> Address:
+        raise NotImplementedError
+
+    def ask(self, seconds: float) -> bool:
+        raise NotImplementedError
 
     def get_connection(self, *args: Any, **options: Any) -> Any:
         """Raises SlotAwayError at once while the slot is away."""
@@ -248,7 +257,7 @@ class SlotPool(ConnectionPool):
 
     def release(self, connection: Any) -> None:
         """One that was closed meanwhile has failed: whoever used it has given up."""
-        began, connection.taken_at = connection.taken_at, None
+        began, connection.taken_at = getattr(connection, "taken_at", None), None
         if connection._sock is not None:  # noqa: SLF001 - redis-py tells it by a property from version 8 on
             self.node = connection.host, connection.port
             self._away.answered(self)
@@ -256,10 +265,7 @@ class SlotPool(ConnectionPool):
             self._away.failed(self, began)
         super().release(connection)
 
-    def owner(self) -> Address:
-        return cast(SlotMap, self.connection_kwargs["slot_map"]).owner(self.number)
-
-    def ask(self, seconds: float) -> bool:
+    def asked(self, key: str, seconds: float) -> bool:
         """A key is asked for: a node answers PING also while it serves no slot. A refusal is an
         answer, too: a user of the ACL may not ask.
         """
@@ -272,9 +278,9 @@ class SlotPool(ConnectionPool):
         try:
             connection.connect()
             self.node = connection.host, connection.port
-            connection.send_command("EXISTS", self._key, check_health=False)
+            connection.send_command("EXISTS", key, check_health=False)
             connection.read_response()
-        except NotNowError:
+        except (NotNowError, ClusterDownError, MovedError):
             return False
         except ResponseError:
             return True
@@ -284,6 +290,21 @@ class SlotPool(ConnectionPool):
 
     def let_go(self) -> None:
         self.disconnect(inuse_connections=False)
+
+
+class SlotPool(WatchedPool):
+    """The connections of one slot."""
+
+    def __init__(self, *, key: str, **options: Any) -> None:
+        self.number = options["slot"]
+        self._key = key
+        super().__init__(**options)
+
+    def owner(self) -> Address:
+        return cast(SlotMap, self.connection_kwargs["slot_map"]).owner(self.number)
+
+    def ask(self, seconds: float) -> bool:
+        return self.asked(self._key, seconds)
 
 
 def slot_client(
@@ -345,27 +366,110 @@ def _login(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
+class NodePool(WatchedPool):
+    """The connections of one node that the core's client asks, a WatchedSlot of the first slot that
+    it serves.
+    """
+
+    def __init__(self, *, core: ClusterCore, **options: Any) -> None:
+        self._core = core
+        self._address: Address = options["host"], options["port"]
+        self.node = self._address
+        super().__init__(away=core.slots_away, **options)
+
+    @property
+    def number(self) -> int:  # type: ignore[override]
+        """-1 while it serves none."""
+        return self._core.first_slot_of(self._address)
+
+    def owner(self) -> Address:
+        """Where another one serves its slots now, the core's client is told."""
+        found = self._core.slot_map.owner(self.number)
+        if found != self._address:
+            with away():
+                cast(Any, self._core).nodes_manager.initialize()
+        return found
+
+    def ask(self, seconds: float) -> bool:
+        return self.asked(key_of(self.number), seconds)
+
+
 class ClusterCore(RedisCluster):
     """The core's keys on a cluster, each under its own slot. `of`: a client of one key's slot, for
     streams with groups.
+
+    What is asked of a node that is away fails at once. slots_away: which are, of a process whose
+    own keys are on the same cluster.
     """
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, options: dict[str, Any], slots_away: SlotsAway | None = None
+    ) -> None:
         cluster = cluster_of(url)
         login = _login(cluster)
         tls = login.pop("connection_class", None) is not None
         self._url, self._slot_options = url, options
         self._of: dict[int, redis.Redis] = {}
+        self.slots_away = slots_away or SlotsAway()
+        self._firsts_of: Any = None
+        self._firsts: dict[Address, int] = {}
+        self.slot_map = self.slots_away.in_common(
+            lambda: SlotMap(cluster, {**login, "ssl": True} if tls else login)
+        )
         nodes = [_node(host, port) for host, port in cluster.hosts]
+        pool = functools.partial(NodePool, core=self)
+        # only with an address redis-py makes its nodes' pools of a given class
+        url = cluster.node_url(*cluster.hosts[0])
         with away():
-            super().__init__(startup_nodes=nodes, ssl=tls, **{**options, **login})
+            super().__init__(
+                url=url,
+                startup_nodes=nodes,
+                connection_pool_class=pool,
+                **{**options, **login},
+            )
 
     def of(self, key: str) -> redis.Redis:
         """The client of the key's slot; the same for two keys of one slot."""
         slot = key_slot(key.encode())
         if slot not in self._of:
-            self._of[slot] = slot_client(self._url, key, self._slot_options)
+            self._of[slot] = slot_client(self._url, key, self._slot_options, self.slots_away)
         return self._of[slot]
+
+    def is_away(self, key: str) -> bool:
+        """True while the key's node is known as away: whoever asks for it would be refused."""
+        if not self.slots_away.any:
+            return False
+        nodes = cast(Any, self).nodes_manager.slots_cache.get(key_slot(key.encode()))
+        return bool(nodes) and self.is_node_away(nodes[0])
+
+    def is_node_away(self, node: Any) -> bool:
+        client = node.redis_connection
+        return client is not None and self.slots_away.is_away(client.connection_pool)
+
+    def first_slot_of(self, node: Address) -> int:
+        """-1: it serves none."""
+        served = getattr(self, "nodes_manager", None)  # none yet while it is made
+        slots = served.slots_cache if served is not None else {}
+        if slots is not self._firsts_of:  # redis-py makes another one when it asks anew
+            firsts: dict[Address, int] = {}
+            for slot, nodes in list(slots.items()):
+                firsts.setdefault((nodes[0].host, nodes[0].port), slot)
+            self._firsts_of, self._firsts = slots, firsts
+        return self._firsts.get(node, -1)
+
+    def now_ms(self) -> int:
+        """The time of a node that answers."""
+        primaries = list(cast(Any, self).get_primaries())
+        random.shuffle(primaries)
+        error: Exception = NoOwnerError("no node of the cluster answers")
+        for node in primaries:
+            try:
+                seconds, micros = cast(Any, self).time(target_nodes=node)
+            except (SlotAwayError, RedisConnectionError, RedisTimeoutError, OSError) as failed:
+                error = failed
+                continue
+            return int(seconds) * 1000 + int(micros) // 1000
+        raise error
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         with away():
@@ -459,6 +563,10 @@ def is_core(core: Any) -> bool:
     return isinstance(core, ClusterCore)
 
 
+#: In the place of what a node has that is away.
+AWAY: Final = object()
+
+
 def by_node(core: redis.Redis, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
     """The clients of the nodes that serve the keys, as far as is known, with their keys' places."""
     owners, places = cast(Any, core).nodes_manager.slots_cache, dict[str, list[int]]()
@@ -475,24 +583,37 @@ def by_node(core: redis.Redis, keys: Sequence[str]) -> list[tuple[redis.Redis, l
         ]
 
 
-def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
-    """The node's time in ms, and each key's fields and values as one flat list, on a cluster.
+def is_away(core: Any, key: str) -> bool:
+    """True while the node of a key of the core is known as away."""
+    return isinstance(core, ClusterCore) and core.is_away(key)
 
-    None where a key is no hash.
+
+def hashes(core: redis.Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
+    """A node's time in ms, and each key's fields and values as one flat list, on a cluster.
+
+    None where a key is no hash, AWAY where its node is away.
     """
+    found: list[Any] = [AWAY] * len(keys)
     with away():
-        reply = cast(Any, core).time(target_nodes=RedisCluster.RANDOM)
+        now_ms = cast(ClusterCore, cast(Any, core)).now_ms()
+        places = [place for place, key in enumerate(keys) if not is_away(core, key)]
         with core.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hgetall(key)
+            for place in places:
+                pipe.hgetall(keys[place])
             answers = pipe.execute(raise_on_error=False)
-    seconds, micros = reply if isinstance(reply, tuple) else next(iter(reply.values()))
-    found: list[Any] = []
-    for answer in answers:
+    for place, answer in zip(places, answers, strict=True):
         if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
-            found.append(None)
+            found[place] = None
+        elif isinstance(answer, SlotAwayError):  # since it was asked
+            continue
         elif isinstance(answer, Exception):
             raise answer
         else:
-            found.append([part for pair in answer.items() for part in pair])
-    return seconds * 1000 + micros // 1000, found
+            found[place] = [part for pair in answer.items() for part in pair]
+    return now_ms, found
+
+
+@functools.cache
+def key_of(slot: int) -> str:
+    """A short name of that hash slot."""
+    return next(name for name in map(str, itertools.count()) if key_slot(name.encode()) == slot)

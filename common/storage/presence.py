@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from common.ports import Session
+from common.ports import AwayError, Session
 from common.storage import cluster
 from common.storage.raw_pipe import bulk, command, raw_pipe
 from common.storage.sparse import Sparse
@@ -38,9 +38,12 @@ class Presence:
         self._prefix = key_prefix
         self._sparse = Sparse()
 
-    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
-        """The live sessions of each (app, user), and the number of malformed fields and keys."""
-        found: list[list[Session]] = []
+    def sessions(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
+        """The live sessions of each (app, user), and the number of malformed fields and keys.
+
+        None: unknown, as the node of a cluster that has them is away.
+        """
+        found: list[list[Session] | None] = []
         malformed = 0
         for start in range(0, len(people), LOOK_MAX):
             sessions, passed_over = self._look(people[start : start + LOOK_MAX])
@@ -48,7 +51,7 @@ class Presence:
             malformed += passed_over
         return found, malformed
 
-    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session]], int]:
+    def _look(self, people: Sequence[tuple[str, str]]) -> tuple[list[list[Session] | None], int]:
         keys = [f"{self._prefix}presence:{{{app}:{user}}}" for app, user in people]
         now_ms, hashes = (
             _cluster_hashes(self._redis, keys)
@@ -56,8 +59,11 @@ class Presence:
             else _hashes(self._redis, keys, self._sparse)
         )
         malformed = 0
-        found: list[list[Session]] = []
+        found: list[list[Session] | None] = []
         for fields in hashes:
+            if fields is cluster.AWAY:
+                found.append(None)
+                continue
             live: list[Session] = []
             found.append(live)
             if not fields:
@@ -115,8 +121,11 @@ def _cluster_hashes(core: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
     try:
         for client, places in cluster.by_node(core, keys):
             asked = command("TIME") + _gets([keys[place] for place in places])
-            with raw_pipe(client) as pipe:
-                time_now, *reply = pipe.ask_each(asked, 1 + len(places))
+            try:
+                with raw_pipe(client) as pipe:
+                    time_now, *reply = pipe.ask_each(asked, 1 + len(places))
+            except AwayError:
+                time_now, reply = None, [cluster.AWAY] * len(places)
             now = now or time_now
             for place, answer in zip(places, reply, strict=True):
                 if not isinstance(answer, Exception):
@@ -129,7 +138,7 @@ def _cluster_hashes(core: Redis, keys: Sequence[str]) -> tuple[int, list[Any]]:
         return cluster.hashes(core, keys)
     if isinstance(now, Exception):
         raise now
-    seconds, micros = now
+    seconds, micros = now or (0, 0)  # none: all of them are away
     return int(seconds) * 1000 + int(micros) // 1000, found
 
 

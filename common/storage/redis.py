@@ -81,14 +81,17 @@ def connect(
     return client
 
 
-def connect_core(url: str, setting: str = "PUSHFLEET_CORE_URL") -> redis.Redis:
-    """As `connect`, for the core's keys, which have a slot each on a cluster.
+def connect_core(
+    url: str, setting: str = "PUSHFLEET_CORE_URL", away: SlotsAway | None = None
+) -> redis.Redis:
+    """As `connect`, for the core's keys, which have a slot each on a cluster. away: of a process
+    whose own keys are on the same one.
 
     See common/storage/cluster.py.
     """
     if not is_cluster(url):
         return connect(url, setting)
-    core = ClusterCore(url, _options(url))
+    core = ClusterCore(url, _options(url), away)
     _answered(core)
     return as_redis(core)
 

@@ -227,9 +227,10 @@ class Dashboard:
                     now - int(first[0][0].split(b"-")[0]) if first else None,
                 )
             )
+        answering = shards.answering(stores)
         backlog = {
-            **shards.backlog(stores, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
-            **shards.lanes_backlog(stores),
+            **shards.backlog(answering, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
+            **shards.lanes_backlog(answering),
         }
         groups: dict[str, tuple[str, ...]] = dict(keys.STAGE_STREAMS)
         groups |= {f"send {vendor}": keys.SEND[vendor] for vendor in Vendor}
@@ -243,8 +244,7 @@ class Dashboard:
             found.append(
                 Queue(name, depth, max(now - oldest, 0) if oldest is not None and depth else None)
             )
-        due = shards.delayed_oldest_ms(stores)
-        count = shards.delayed_count(stores)
+        count, due = shards.delayed_waiting(answering)
         found.append(Queue("delayed", count, max(now - due, 0) if due is not None else None))
         return found
 

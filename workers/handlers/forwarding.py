@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from common.clock import now_ms
 from common.contracts import Message, OfflineRecipients, encode
 from common.model import Vendor
-from common.ports import MemberPages
+from common.ports import AwayError, MemberPages
 from common.storage import keys
 from common.storage.away import SlotAwayError
 from common.storage.cluster import slot_of
@@ -19,13 +20,15 @@ from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import Entry, StreamStore
 from workers.app import PRESENCE, ROUTING
 from workers.handlers.intake import packed_messages
-from workers.handlers.presence import packed_offline, presence_stream
+from workers.handlers.presence import packed_offline, presence_stream, unasked
 from workers.presence import offline_recipients as presence
 from workers.queues.consumer import Commit, PackedEntries
 
 #: Entries of one read by urgency; while calls and chats come the others go in small portions.
 READ: Final = dict(zip(keys.OUT, (64, 64, 16, 16), strict=True))
 READ_BESIDE: Final = dict(zip(keys.OUT, (64, 64, 4, 2), strict=True))
+#: Entries of one stream that are reclaimed at once: those of a shard that was away may be many.
+RECLAIM: Final = 64
 
 #: A message to the members of one page of a group starts again with them as its recipients.
 _BEGIN: Final = {"cursor": None, "cursor_of": None, "anybody": None}
@@ -92,12 +95,16 @@ class Spread:
         stream. A list of recipients is divided by shard.
         """
         mine: list[Message] = []
-        out, onward = list[Message](), list[Message]()
+        out, onward, waiting = list[Message](), list[Message](), list[Message]()
         for message in messages:
             if message.recipients is not None or message.conversation.type != "group":
                 (mine if message.position else out).append(message)
                 continue
-            users, more = presence.page_for(message, members)
+            try:
+                users, more = presence.page_for(message, members)
+            except AwayError:
+                waiting.append(message)
+                continue
             if more is not None:
                 onward.append(more)
             elif presence.is_for_nobody(message, users, more):
@@ -114,7 +121,8 @@ class Spread:
                 out.append(msgspec.structs.replace(message, recipients=users, **cast(Any, start)))
         own, commit = self.messages(out)
         forward = [(presence_stream(message), encode([message])) for message in onward]
-        return [*mine, *own], Commit(forward=forward) + commit
+        later = unasked(waiting, now_ms())
+        return [*mine, *own], Commit(forward=forward, deferred=later) + commit
 
     def _parts(self, message: Message) -> list[tuple[int, Message]]:
         if message.recipients is None:
@@ -157,26 +165,26 @@ class Forwarder(PackedEntries):
         self._each = each
         self._wake = wake
         self._slot = slot_of(source.redis)
+        #: Some of the last entries were forwarded, not all of them released.
+        self.forwarded = False
         self._commits: dict[int, Commits] = {}
-        #: None of the last entries was for a shard that is away.
-        self.all_left = True
 
     def handle(self, entries: Sequence[Entry]) -> None:
         """Writes and acknowledges by itself, shard by shard. What is for a shard that is away is
         released, and keeps no other's.
         """
         forwarded: dict[int, list[tuple[Entry, ForwardedEntry]]] = {}
-        self.all_left = True
         for entry in entries:
             one = _read(entry.blob)
             forwarded.setdefault(one[0], []).append((entry, one))
+        self.forwarded = False
         for shard, those in forwarded.items():
             try:
                 self._forward(shard, those)
+                self.forwarded = True
             except SlotAwayError as error:
                 if error.slot == self._slot:
                     raise
-                self.all_left = False
                 self._source.release([entry for entry, _ in those])
 
     def _forward(self, shard: int, those: Sequence[tuple[Entry, ForwardedEntry]]) -> None:

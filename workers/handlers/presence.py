@@ -120,8 +120,11 @@ class PresenceHandler(PackedEntries):
                 *map(_for_nobody, seen.empty),
             ],
             deferred=[
-                Later(presence_stream(message), encode([message]), now + presence.SECOND_LOOK_MS)
-                for message in seen.later
+                *(
+                    Later(presence_stream(one), encode([one]), now + presence.SECOND_LOOK_MS)
+                    for one in seen.later
+                ),
+                *unasked(seen.unasked, now),
             ],
             extra=[lambda pipe: self._note(pipe, seen)] if seen.named else (),
             after=[lambda: _count(seen)],
@@ -175,6 +178,13 @@ def _count(seen: presence.Seen) -> None:
 def presence_stream(message: Message) -> str:
     """The stream on which a message waits for presence."""
     return keys.presence(urgency_of(message, ""))
+
+
+def unasked(messages: Sequence[Message], now: int) -> list[Later]:
+    """Messages that wait for a server of the core that is away."""
+    return [
+        Later(presence_stream(one), encode([one]), presence.again_ms(one, now)) for one in messages
+    ]
 
 
 def packed_offline(offline: Sequence[OfflineRecipients]) -> list[tuple[Urgency, bytes]]:

@@ -12,13 +12,15 @@ from common import metrics
 from common.clock import now_ms
 from common.contracts import OfflineRecipients, decode_offline, encode
 from common.model import Decision
-from common.storage.delayed import as_new
+from common.storage import keys
+from common.storage.delayed import Later, as_new
 from common.storage.lane_queues import LaneQueues
 from common.storage.replies import Replies
 from common.storage.streams import Entry
 from workers.app import DELIVERY
 from workers.handlers.ledger_rows import FOLLOW_UP_KINDS, odd_zone, routing_row
 from workers.handlers.replies import routing_replies
+from workers.presence.offline_recipients import again_ms
 from workers.queues.consumer import Commit, PackedEntries
 from workers.routing import fan_out as routing
 
@@ -86,6 +88,14 @@ class RoutingHandler(PackedEntries):
                 *(odd_zone(message, user, name, now) for message, user, name in routed.odd_zones),
             ],
             wake=frozenset((DELIVERY, batch.vendor) for _, batch in routed.batches),
+            deferred=[
+                Later(
+                    keys.routing(routing.urgency_of(one.message, "")),
+                    encode([one]),
+                    again_ms(one.message, now),
+                )
+                for one in routed.unasked
+            ],
             extra=[
                 lambda pipe: self.queues.put(pipe, batches),
                 *([lambda pipe: self.replies.tell(pipe, decisions)] if decisions else ()),

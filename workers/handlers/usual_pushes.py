@@ -153,7 +153,7 @@ class UsualPushes:
                 return {}
             devices = self._devices(people)
             for who, own in zip(people, sessions, strict=True):
-                if own:
+                if own or own is None:  # of the unknown the general way knows what to do
                     devices.pop(who, None)
             return devices
 

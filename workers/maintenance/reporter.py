@@ -13,6 +13,8 @@ from common import metrics
 from common.clock import now_ms
 from common.storage import ageing, keys, sql
 from common.storage import lanes as lane_store
+from common.storage.away import SlotAwayError
+from common.storage.cluster import slot_of
 from common.storage.core_streams import core_streams
 from common.storage.lane_loads import Load
 from common.storage.leases import Lease
@@ -106,19 +108,25 @@ class Reporter:
         metrics.hide()
 
     def _without_database(self, do: Callable[[], None]) -> None:
-        """Does what needs the database, or postpones it: the other gauges do not wait for it."""
+        """Does what needs the database, or all shards, or postpones it: the other gauges do not
+        wait for it.
+        """
         try:
             do()
         except sql.DATABASE_UNAVAILABLE as error:
             log.warning("the database is away", extra={"reason": type(error).__name__})
+        except SlotAwayError as error:
+            if error.slot == slot_of(self._runtime.redis):
+                raise
+            log.warning("a shard is away", extra={"reason": type(error).__name__})
 
     def show_streams(self) -> None:
         """Shows our streams, the core's streams and the delayed set."""
-        runtime = self._runtime
-        loads = shards.lanes_loads(runtime)
+        runtime, fleet = self._runtime, self._answering()
+        loads = shards.lanes_loads(fleet)
         found = {
-            **shards.backlog(runtime, _streams(runtime)),
-            **shards.lanes_backlog(runtime, loads),
+            **shards.backlog(fleet, _streams(runtime)),
+            **shards.lanes_backlog(fleet, loads),
         }
         core, now = runtime.core, now_ms()
         depth, oldest = 0, None
@@ -127,21 +135,34 @@ class Reporter:
             depth += length
             first: Any = core.xrange(stream, count=1) if length else None
             oldest = min(oldest or now, int(first[0][0].split(b"-")[0])) if first else oldest
-        self._show_waiting(found, depth, oldest, now)
+        self._show_waiting(found, depth, oldest, now, fleet)
         empty = [name for name, one in found.items() if not one.unread]
-        self.show_queue_wait(loads, [*empty, *(() if depth else runtime.settings.event_streams)])
+        empty += () if depth else runtime.settings.event_streams
+        self.show_queue_wait(loads, empty, fleet)
+
+    def _answering(self) -> shards.Answering:
+        """The shards of which something can be told; pushfleet_shard_away shows the others."""
+        found = shards.answering(self._runtime)
+        numbers = range(len(self._runtime.shards))
+        metrics.show(metrics.SHARD_AWAY, {(str(one),): int(one in found.away) for one in numbers})
+        return found
 
     def show_queue_wait(
-        self, loads: Sequence[Mapping[str, Load]] | None = None, empty: Collection[str] = ()
+        self,
+        loads: Sequence[Mapping[str, Load]] | None = None,
+        empty: Collection[str] = (),
+        fleet: shards.Fleet | None = None,
     ) -> None:
         """Shows autoscaling's input: work that could be done now and has no worker.
 
-        empty: streams of which it is known that nothing waits.
+        empty: streams of which it is known that nothing waits. loads, fleet: of the shards that
+        answer.
         """
         runtime = self._runtime
+        fleet = fleet or runtime
         streams = dict.fromkeys(_streams(runtime), 0.0)
         if asked := [name for name in streams if name not in empty]:
-            streams |= shards.untaken_s(runtime, asked)
+            streams |= shards.untaken_s(fleet, asked)
         events = dict.fromkeys(runtime.settings.event_streams, 0.0)
         if asked := [name for name in events if name not in empty]:
             events |= self._core.untaken_s(asked)
@@ -152,12 +173,17 @@ class Reporter:
         found |= {(DELIVERY, vendor): 0.0 for _, vendor, _ in runtime.catalog.now.lanes}
         found |= {
             (DELIVERY, vendor): waited
-            for vendor, waited in shards.lanes_untaken_s(runtime, loads).items()
+            for vendor, waited in shards.lanes_untaken_s(fleet, loads).items()
         }
         metrics.show(metrics.QUEUE_WAIT_SECONDS, found)
 
     def _show_waiting(
-        self, found: Mapping[str, StreamDepth], depth: int, oldest: int | None, now: int
+        self,
+        found: Mapping[str, StreamDepth],
+        depth: int,
+        oldest: int | None,
+        now: int,
+        fleet: shards.Fleet,
     ) -> None:
         queues: dict[str, tuple[int, int | None]] = {}
         for stream, backlog in found.items():
@@ -167,7 +193,7 @@ class Reporter:
             queues[queue] = count + backlog.unread + backlog.pending, min(times, default=None)
         queues |= {
             "events": (depth, oldest),
-            "delayed": shards.delayed_waiting(self._runtime),
+            "delayed": shards.delayed_waiting(fleet),
         }
         self._waiting = {queue: number for queue, (number, _) in queues.items()}
         metrics.show(metrics.BACKLOG, {(queue,): number for queue, number in self._waiting.items()})
@@ -209,7 +235,7 @@ class Reporter:
 
     def show_queue_bytes(self, lanes: Sequence[Lane]) -> None:
         """Shows every lane; empty ones are not queried."""
-        held = shards.bytes_of_lanes(self._runtime)
+        held = shards.bytes_of_lanes(shards.answering(self._runtime))
         metrics.show(metrics.QUEUE_BYTES, {_labels(lane): held.get(lane.id, 0) for lane in lanes})
 
     def show_dead_letters(self) -> None:
@@ -231,7 +257,8 @@ class Reporter:
         show_memory(runtime)
 
     def forget_readers(self) -> None:
-        shards.forget_dead_readers(self._runtime, _streams(self._runtime), DEAD_READER_MS)
+        fleet = shards.answering(self._runtime)
+        shards.forget_dead_readers(fleet, _streams(self._runtime), DEAD_READER_MS)
 
     def _show_quotas(self, lanes: Sequence[Lane]) -> None:
         admission, now = self._runtime.admission, now_ms()

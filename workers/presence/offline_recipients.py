@@ -10,7 +10,15 @@ import msgspec
 
 from common.contracts import ALL, Device, Message, OfflineRecipients, Recipient
 from common.model import Decision, Kind
-from common.ports import DeviceDirectory, FanOut, MemberPages, NamedBefore, Presences, Session
+from common.ports import (
+    AwayError,
+    DeviceDirectory,
+    FanOut,
+    MemberPages,
+    NamedBefore,
+    Presences,
+    Session,
+)
 from common.values import Value
 from workers.presence.absence import in_front, judge, sent_ms
 
@@ -20,6 +28,16 @@ PAGES = (200, 500, 2_000)
 #: Milliseconds that a message whose recipient has no device waits, once, before a second look: the
 #: registration may be on its way.
 SECOND_LOOK_MS = 300
+#: Milliseconds that a message waits for a server of the core that is away: a quarter of its age, so
+#: that much that waits for long is not looked at all the time, and no less and no more than these.
+AWAY_MS_MIN = 1_000
+AWAY_MS_MAX = 5_000
+
+
+def again_ms(message: Message, now_ms: int) -> int:
+    """When to look again at a message that waits for a server that is away, ms."""
+    age_ms = now_ms - message.received_ms
+    return now_ms + min(max(age_ms // 4, AWAY_MS_MIN), AWAY_MS_MAX)
 
 
 class PresenceRow(Value, frozen=True):
@@ -41,7 +59,8 @@ class Deviceless(Value, frozen=True):
 
 @dataclass(slots=True)
 class Seen:
-    """The result of a batch of messages. later: for a second look.
+    """The result of a batch of messages. later: for a second look. unasked: to the people, or the
+    group, of whom nobody can tell now, as their server is away: nothing is decided about them.
 
     onward: pages of large groups still to be read; empty: messages without any recipient. named:
     marks of the people whom these pages name; ended: fan-outs whose last page was read.
@@ -51,6 +70,7 @@ class Seen:
     rows: list[PresenceRow] = field(default_factory=list)
     deviceless: list[Deviceless] = field(default_factory=list)
     later: list[Message] = field(default_factory=list)
+    unasked: list[Message] = field(default_factory=list)
     onward: list[Message] = field(default_factory=list)
     empty: list[Message] = field(default_factory=list)
     malformed: int = 0
@@ -64,9 +84,11 @@ class Chunk(Value, frozen=True):
 
 
 def chunks(
-    messages: Sequence[Message], members: MemberPages
+    messages: Sequence[Message], members: MemberPages, unasked: list[Message] | None = None
 ) -> Iterator[tuple[Chunk, Message | None]]:
-    """One chunk of people per message, and the rest of the message, if any."""
+    """One chunk of people per message, and the rest of the message, if any. unasked: gets the
+    messages to a group whose members nobody can tell now.
+    """
     for message in messages:
         if (
             message.recipients is not None
@@ -76,7 +98,13 @@ def chunks(
         ):
             yield Chunk(message, message.recipients), None
             continue
-        users, more = page_for(message, members)
+        try:
+            users, more = page_for(message, members)
+        except AwayError:
+            if unasked is None:
+                raise
+            unasked.append(message)
+            continue
         yield Chunk(message, users), more
 
 
@@ -144,7 +172,7 @@ def look(
     """
     seen = Seen()
     todo: list[Chunk] = []
-    for chunk, more in chunks(messages, members):
+    for chunk, more in chunks(messages, members, seen.unasked):
         todo.append(chunk)
         if more is not None:
             seen.onward.append(more)
@@ -161,11 +189,27 @@ def look(
     at = 0
     for chunk in todo:
         end = at + len(chunk.users)
-        _judge_all(
-            chunk, sessions[at:end], [devices.get(who, ()) for who in people[at:end]], now_ms, seen
-        )
+        known, own = _known(chunk, sessions[at:end], seen)
+        app = known.message.app
+        _judge_all(known, own, [devices.get((app, user), ()) for user in known.users], now_ms, seen)
         at = end
     return seen
+
+
+def _known(
+    chunk: Chunk, sessions: Sequence[Sequence[Session] | None], seen: Seen
+) -> tuple[Chunk, Sequence[Sequence[Session]]]:
+    """Without the people whose presence nobody can tell now: a message of their own waits."""
+    pairs = [
+        (user, own) for user, own in zip(chunk.users, sessions, strict=True) if own is not None
+    ]
+    if len(pairs) < len(chunk.users):
+        names = {user for user, _ in pairs}
+        unasked = [user for user in chunk.users if user not in names]
+        # they are looked at again, after more than the time of a second look
+        seen.unasked.append(_again(_slim(chunk.message, unasked), unasked))
+        chunk = Chunk(chunk.message, tuple([user for user, _ in pairs]))
+    return chunk, [own for _, own in pairs]
 
 
 def _once(todo: list[Chunk], fanouts: NamedBefore, seen: Seen) -> list[Chunk]:

@@ -142,9 +142,9 @@ class Policy:
     beside: what is read instead, in turn, while urgent entries come. keeps_order: entries read
     before a store became unavailable are kept and retried before newer ones; else they are
     released. gather: seconds until the next look for entries that belong to those just read; 0:
-    handle them now. reclaim_more: True when all that was last taken over is done: more of it
-    follows at once, where there is. hold: the entries that can wait for the next read; they stay
-    this reader's, and are returned with it.
+    handle them now. hold: the entries that can wait for the next read; they stay this reader's, and
+    are returned with it. goes_on: asked after reclaimed entries were finished; True: the next ones
+    are reclaimed without a pause, where there may be more.
     """
 
     stage: str
@@ -155,9 +155,9 @@ class Policy:
     reclaim_max: int = RECLAIM_MAX
     reclaim_every_s: float = RECLAIM_EVERY_S
     keeps_order: bool = False
-    reclaim_more: Callable[[], bool] = lambda: False
     gather: Callable[[Sequence[Entry]], float] = lambda _entries: 0.0
     hold: Callable[[Sequence[Entry]], Sequence[Entry]] = lambda _entries: ()
+    goes_on: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ class StreamConsumer:
         kept = self.again()
         reclaimed = self._reclaimed()
         self.finish(reclaimed)
-        if len(reclaimed) >= self.policy.reclaim_max and self.policy.reclaim_more():
+        if reclaimed and self.policy.goes_on():
             self._reclaim_at = 0.0
         silent, self.silent = self.silent, False
         fresh = [] if waits and silent and not self._held else self._read()

@@ -60,6 +60,9 @@ class OwnLooks:
         self._deaf = False
         self._until = 0.0
         self._serving: dict[Wake, threading.Thread] = {}
+        #: Of queues that were served just before they were found: when their turn comes, and their
+        #: progress then.
+        self._later: dict[Wake, tuple[float, float]] = {}
         self._starting = threading.Lock()
 
     def look(self) -> Sequence[Wake]:
@@ -115,22 +118,30 @@ class OwnLooks:
                 with _going_on():
                     self.look()
             due, self._due = self._due, ()
-            for wake in due:
+            for wake in dict.fromkeys([*due, *self._left()]):
                 with _going_on():
                     self._serve(wake)
 
     def _pause_s(self) -> float:
-        if not self._alert:
-            return 2 * POLL_S
-        return max(self._looked_at + LOOK_S - time.monotonic(), 0.0)
+        look_at = self._looked_at + LOOK_S if self._alert else time.monotonic() + 2 * POLL_S
+        return max(min([look_at, *(at for at, _ in self._later.values())]) - time.monotonic(), 0.0)
+
+    def _left(self) -> list[Wake]:
+        """Those whose turn has come, and which nobody has served since they were found."""
+        ripe = [wake for wake, (at, _) in self._later.items() if at <= time.monotonic()]
+        found = {wake: self._later.pop(wake)[1] for wake in ripe}
+        return [wake for wake, then in found.items() if self._consumer(*wake).progress_at == then]
 
     def _serve(self, wake: Wake) -> None:
-        """Begins a slice where no wake-up has lately."""
-        running, consumer = self._serving.get(wake), self._consumer(*wake)
-        idle_s = time.monotonic() - consumer.progress_at
+        """Begins a slice where no wake-up has lately; else later, if none does until then."""
+        running, began = self._serving.get(wake), time.monotonic()
+        consumer = self._consumer(*wake)
         if running and running.is_alive():
             return
-        if idle_s < (LOOK_S if self._alert else POLL_S) / 2:
+        served_at = consumer.progress_at
+        at = served_at + (LOOK_S if self._alert else POLL_S) / 2
+        if at > time.monotonic() and served_at < began:  # else it was made just now
+            self._later[wake] = at, served_at
             return
         self._until = time.monotonic() + UNTOLD_S
         # no daemon: the process has not ended before its rounds have

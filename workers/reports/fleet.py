@@ -134,9 +134,12 @@ def stream_findings(runtime: Runtime) -> Iterator[Finding]:
                 stream=stream,
                 groups=", ".join(sorted(map(bytes.decode, others))),
             )
+    answering = shards.answering(runtime)
+    if answering.away:
+        yield bad("belts", "shard_away", shards=", ".join(map(str, answering.away)))
     backlog = {
-        **shards.backlog(runtime, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
-        **shards.lanes_backlog(runtime),
+        **shards.backlog(answering, (*keys.STREAMS, keys.LEDGER, keys.RECEIPTS)),
+        **shards.lanes_backlog(answering),
     }
     for stream_name, found in backlog.items():
         total += found.unread + found.pending
@@ -144,13 +147,12 @@ def stream_findings(runtime: Runtime) -> Iterator[Finding]:
         yield from _depth(
             stream_name, found.unread + found.pending, found.oldest_ms, now, depth_max=most
         )
-    due = shards.delayed_oldest_ms(runtime)
+    waiting, due = shards.delayed_waiting(answering)
     if due is not None and now - due > OLD_S * 1000:
         yield bad("belts", "delayed_overdue", since_ms=due, age_s=(now - due) // 1000)
     yield good(
         "belts",
-        f"{total} entries between the stages, {shards.delayed_count(runtime)} waiting for "
-        "their time",
+        f"{total} entries between the stages, {waiting} waiting for their time",
     )
 
 

@@ -62,6 +62,8 @@ def _presence(runtime: Runtime, app: str, user: str) -> list[dict[str, Any]] | N
         found, _ = runtime.presence.sessions([(app, user)])
     except (RedisError, OSError):
         return None
+    if found[0] is None:
+        return None
     return [
         {
             "device": one.device_id,

@@ -70,6 +70,19 @@ PROBLEMS: Final[Mapping[str, ProblemKind]] = {
             "{setting} 改为主节点，或 sentinel://…?master=NAME",
         ),
     ),
+    "shard_away": ProblemKind(
+        (
+            "no node answers for the shards {shards}: their people's pushes wait, and no figure "
+            "has them",
+            "分片 {shards} 的节点没有应答：这些分片的用户的推送在等待，各项数字不含它们",
+        ),
+        (
+            "start the cluster's node again (CLUSTER NODES on another one names it), or give it a "
+            "replica; what waits goes on by itself",
+            "重新启动该节点（在其他节点上用 CLUSTER NODES 查看），或为它配置副本；"
+            "等待的推送会自动继续",
+        ),
+    ),
     "redis_rights": ProblemKind(
         ("this user may not do all that the fleet needs: {said}", "该用户权限不足：{said}"),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
@@ -28,7 +28,7 @@ from common.model import (
     Urgency,
     Vendor,
 )
-from common.ports import Friends, PreferenceBook
+from common.ports import AwayError, Friends, PreferenceBook
 from common.values import Value
 from workers.routing import classes
 from workers.routing.alike import Pattern, pattern_of, push_like
@@ -85,6 +85,8 @@ class Routed:
     odd_zones: list[tuple[Message, str, str]] = field(default_factory=list)
     rows: list[RoutingRow] = field(default_factory=list)
     presets_missing: int = 0
+    #: Whose friends nobody can tell now: nothing is decided about them.
+    unasked: list[OfflineRecipients] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ def route(
         if known is not None:
             known[1].append(push_like(known[0], one))
             continue
-        _one(one, settings, ports, now_ms, routed, outbox, shapes)
+        for those, friends in _with_friends(one, ports.friends, routed):
+            _one(those, friends, settings, ports, now_ms, routed, outbox, shapes)
         if pattern is not None and not ports.tenancy.tenant(one.message.app).options:
             _learn(patterns, pattern, one.message.event_id, outbox)
     for (app, vendor, business_id, urgency), pushes in outbox.items():
@@ -225,8 +228,28 @@ def _conversation(message: Message) -> str:
     return f"{conversation.type}:{conversation.id}"
 
 
+def _with_friends(
+    one: OfflineRecipients, friends: Friends, routed: Routed
+) -> Sequence[tuple[OfflineRecipients, Collection[str]]]:
+    """The message with those of its recipients whom its sender may reach, as far as their friends
+    matter; one by one where of some of them nobody can tell.
+    """
+    message, users = one.message, [who.user for who in one.recipients]
+    if not message.push.gate.require_friend:
+        return [(one, users)]
+    try:
+        return [(one, friends.friends(message.app, users, message.sender.id))]
+    except AwayError:
+        if len(users) == 1:
+            routed.unasked.append(one)
+            return []
+    each = [msgspec.structs.replace(one, recipients=(who,)) for who in one.recipients]
+    return [part for single in each for part in _with_friends(single, friends, routed)]
+
+
 def _one(
     one: OfflineRecipients,
+    friends: Collection[str],
     settings: Settings,
     ports: RoutingPorts,
     now_ms: int,
@@ -235,12 +258,7 @@ def _one(
     shapes: Shapes,
 ) -> None:
     message, tenancy = one.message, ports.tenancy
-    users = [who.user for who in one.recipients]
-    friends = (
-        ports.friends.friends(message.app, users, message.sender.id)
-        if message.push.gate.require_friend
-        else set(users)
-    )
+    friends = set(friends)
     mute, strategy_id = f"mute:{_conversation(message)}", message.push.strategy_id
     routed.presets_missing += (
         bool(strategy_id) and tenancy.strategy(message.app, str(strategy_id)) is None

@@ -33,10 +33,9 @@ from tests.waiting import wait_for
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
 from workers.handlers import spread_intake
-from workers.handlers.forwarding import out_entries
 from workers.handlers.intake import IntakeLoop
 from workers.handlers.shard_part import AT_ONCE
-from workers.pipeline import Stages, forwarding_of
+from workers.pipeline import Stages
 from workers.runtime import Runtime
 
 SHARDS = 8
@@ -323,7 +322,7 @@ def test_a_group_reaches_its_members_in_the_shards_that_are_well(
         for one in town.runtime.shards:
             with contextlib.suppress(RedisError, OSError):
                 one.delayed.release_due()
-                found.update(_people(one))
+                found.update(people_of(one))
         for stage in (PRESENCE, ROUTING):
             stages.consumer(stage)(lambda: False)
         return found
@@ -335,31 +334,7 @@ def test_a_group_reaches_its_members_in_the_shards_that_are_well(
     assert {reached()[name] for name in members} == {1}
 
 
-def test_what_waited_for_a_shard_is_forwarded_at_once_when_that_is_back(
-    town: Fleet, alone: ValkeyCluster, victim: Node
-) -> None:
-    shards, count = town.runtime.shards, 1_000
-    source = next(one for k, one in enumerate(shards) if k not in town.ill)
-    forwarder, out = forwarding_of(source), "out:chat"
-    victim.kill()
-    names = [f"{number}".encode() for number in range(count)]
-    with source.redis.pipeline() as pipe:
-        source.streams.add(pipe, out_entries([(ILL, "routing:chat", name) for name in names]))
-        pipe.execute()
-
-    def pending() -> int:
-        forwarder(lambda: False)
-        return int(source.redis.xpending(source.keys.stream(out), GROUP)["pending"])
-
-    wait_for(lambda: pending() == count, "all were read", 60)
-    alone.revive()
-    wait_for(lambda: refused(shards[ILL].redis) is None, "it is back", 30)
-    wait_for(lambda: not pending(), "all are forwarded", 10)
-    found = shards[ILL].redis.xrange(shards[ILL].keys.stream("routing:chat"))
-    assert sorted(fields[b"b"] for _, fields in found) == sorted(names)
-
-
-def _people(shard: Runtime) -> Iterator[str]:
+def people_of(shard: Runtime) -> Iterator[str]:
     """Who has a row in the shard, once for each."""
     for _, fields in shard.redis.xrange(shard.keys.stream(keys.LEDGER)):
         for record in decode_records(fields[b"b"]):

@@ -48,6 +48,7 @@ class Worker:
         self.error: Exception | None = None
         self.begins_with: Exception | None = None
         self.broken: Sequence[Wake] = ()
+        self.made_late = False
         self.looks = OwnLooks(self._due, self._consumer, self.stop)
 
     def _due(self) -> Sequence[Wake]:
@@ -61,6 +62,8 @@ class Worker:
     def _consumer(self, *wake: Any) -> Consumer:
         if wake in self.broken:
             raise RedisConnectionError("away")
+        if self.made_late:
+            self.made_late, self.consumers[wake].progress_at = False, time.monotonic()
         return self.consumers[wake]
 
     def begin(self) -> None:
@@ -114,6 +117,35 @@ def test_a_queue_that_a_wake_up_has_served_lately_is_left_to_wake_ups(worker: Wo
     worker.looks.look()
     eventually(lambda: worker.consumers[FCM].slices)
     assert not worker.consumers[APNS].slices
+
+
+def test_a_queue_that_nobody_serves_after_all_waits_no_longer(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came between the end of a slice and the heartbeat that found it."""
+    monkeypatch.setattr(own_looks, "POLL_S", 0.8)
+    worker.looks.begun()
+    worker.due = [APNS, FCM]
+    for one in worker.consumers.values():
+        one.progress_at = time.monotonic()
+    worker.looks.look()
+    worker.due = ()
+    assert not worker.stop.wait(0.1)
+    worker.consumers[FCM].progress_at = time.monotonic()  # as a wake-up's slice
+    eventually(lambda: worker.consumers[APNS].slices, 3)
+    assert not worker.stop.wait(0.5)
+    assert not worker.consumers[FCM].slices
+
+
+def test_a_queue_that_was_never_served_does_not_wait_for_the_next_heartbeat(
+    worker: Worker,
+) -> None:
+    """Its consumer is made when work is found, and that is no progress."""
+    worker.looks.begun()
+    worker.made_late = True
+    worker.due = [APNS]
+    worker.looks.look()
+    eventually(lambda: worker.consumers[APNS].slices, 1)
 
 
 def test_a_queue_whose_slice_hangs_holds_up_no_other(worker: Worker) -> None:
