@@ -251,6 +251,7 @@ class Delayed:
             args += (member, start + 1, int(one.counted), entry_id(batch))
         names = [keys.delayed, keys.lane_blobs(lane), keys.lane_leases(lane)]
         names += [keys.lane_holders(lane), keys.lane_load(lane), keys.loaded_lanes]
+        names.append(keys.popped(_vendor(lane)))
         reply = cast(Any, self._pick(keys=names, args=[word, queues.lease_ms, lane, *args]))
         taken = Taken(lane, urgency, word, "go", 0)
         due_ms: dict[str, int] = {}

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from workers import serving
@@ -71,6 +71,12 @@ def make_app(stores: ConsoleStores, ports: Ports) -> Starlette:
     static: Any = Mount("/static", StaticFiles(directory=HERE / "static"))
 
     async def astray(request: Request, error: Exception) -> Response:
+        path = request.url.path.rstrip("/")
+        there = {**request.scope, "path": path}
+        if path != request.url.path and any(
+            route.matches(there)[0] is Match.FULL for route in routes
+        ):
+            return frame.without_slash(request)
         if isinstance(error, HTTPException) and request.url.path.startswith(f"{api.ROOT}/"):
             return api.astray(error.status_code, error.headers)
         if request.method == "GET" and request.url.path in forms:
@@ -79,7 +85,10 @@ def make_app(stores: ConsoleStores, ports: Ports) -> Starlette:
             return PlainTextResponse(error.detail, 405, error.headers)
         return await frame.not_found(request, error)
 
-    return Starlette(routes=[*routes, static], exception_handlers={404: astray, 405: astray})
+    app = Starlette(routes=[*routes, static], exception_handlers={404: astray, 405: astray})
+    # its redirects name scheme and host, which behind a proxy are others than the browser's
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _healthz(_request: Request) -> Response:

@@ -336,6 +336,15 @@ class Frame:
     async def not_found(self, request: Request, _error: Exception) -> Response:
         return self._plain_refusal(request, "not_found", 404)
 
+    def without_slash(self, request: Request) -> Response:
+        """To the page whose address has a slash too many."""
+        query = urlencode(request.query_params.multi_items())
+        page = quote(request.url.path.rstrip("/")) + (f"?{query}" if query else "")
+        response = RedirectResponse(local_address(page), 307)
+        for header, value in HEADERS.items():
+            response.headers[header] = value
+        return response
+
     def page_of_form(self, request: Request) -> Response:
         """A form's target that is opened by its address alone, as by a change of the language below
         an answer, or after a login: nothing is done, the page of the form follows.

@@ -35,7 +35,7 @@ from workers.handlers.joint_intake import (
     shard_of_read,
 )
 from workers.handlers.overtaking import Overtaking
-from workers.handlers.shard_part import ShardPart
+from workers.handlers.shard_part import ShardPart, bytes_of
 from workers.handlers.unseen import Unseen
 from workers.intake import decoding
 from workers.intake.event_types import effect_of
@@ -145,13 +145,13 @@ class Sorter:
             return [shard_of_any(entry, 0, self._count)]
         apps_now = self._ports.apps_now
         try:
-            reads = self._read(entry, self._apps or self._ports.apps())
+            reads = _read(entry, self._apps or self._ports.apps())
             if type(reads[0]) is Event and len(reads) == 1:  # nearly every entry
                 self.reads[entry.stream, entry.id] = reads
                 return [shard_of_event(reads[0], self._count)]
             if self._apps is None and apps_now is not None and names_a_stranger(reads):
                 self._apps = apps_now()  # else a repeat of the event could come to another shard
-                reads = self._read(entry, self._apps)
+                reads = _read(entry, self._apps)
         except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
             reads = ()
         if reads:
@@ -164,12 +164,6 @@ class Sorter:
             shards
             if packed and len(reads) == len(decoding.lines_of(entry.fields[b"b"]))
             else shards[:1]
-        )
-
-    @staticmethod
-    def _read(entry: Entry, apps: Collection[str]) -> Sequence[Read]:
-        return decoding.read_quickly(
-            entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
         )
 
     def _part(self, stream: str, mixed: Sequence[tuple[Entry, list[int]]]) -> None:
@@ -192,6 +186,23 @@ class Sorter:
         self._part_entries(
             keys=[self._source.name_of(stream)], args=[GROUP, len(leaving), *leaving, *packs]
         )
+
+
+def _read(entry: Entry, apps: Collection[str]) -> Sequence[Read]:
+    return decoding.read_quickly(
+        entry.stream, entry.id.decode(), entry.fields, apps, now_ms(), is_whole=not entry.size
+    )
+
+
+def _events_in(ports: IntakePorts, entry: Entry) -> Sequence[Event]:
+    """The readable events of an entry; none of one that may have ended its readers."""
+    if entry.is_suspect:
+        return ()
+    try:
+        reads = _read(entry, ports.apps())
+    except Exception:  # noqa: BLE001 - what breaks here breaks again where it is worked on, and is found there
+        return ()
+    return [event for read in reads for event in events_of(read)]
 
 
 def _packs(lines: Sequence[bytes]) -> list[list[bytes]]:
@@ -262,7 +273,7 @@ class SpreadConsumer(StreamConsumer):
         if not any(part.holds for part in self._parts):  # nearly always
             return False
         held = [entry for part in self._parts for entry in part.held]
-        return len(held) >= WAITING_MAX or sum(len(one.blob) for one in held) >= WAITING_BYTES_MAX
+        return len(held) >= WAITING_MAX or sum(map(bytes_of, held)) >= WAITING_BYTES_MAX
 
     def _renew_waiting(self) -> None:
         if time.monotonic() >= self._renew_at:
@@ -349,6 +360,7 @@ class SpreadIntakeLoop(IntakeLoop):
                 StreamConsumer(handler, whole.policy, store),
                 self._source,
                 one.streams.redis.ping,
+                partial(_events_in, one),
                 partial(_withdraw_elsewhere, one.state),
                 {home, slot_of(one.streams.redis)},
                 Unseen(one.away_of),

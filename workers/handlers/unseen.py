@@ -5,7 +5,7 @@ they wait in this process, in order, and all others go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from common.storage.streams import Entry
@@ -40,12 +40,14 @@ class Unseen:
         return [entry for queue in self._queues.values() for entry, _ in queue]
 
     def apart(
-        self, entries: Sequence[Entry], reads: Mapping[tuple[str, bytes], Sequence[Any]]
+        self, entries: Sequence[Entry], reads: Callable[[Entry], Sequence[Any]]
     ) -> list[Entry]:
-        """Keeps those that have to wait, also behind others about the same; returns the rest."""
+        """Keeps those that have to wait, also behind others about the same; returns the rest.
+        reads: an entry's content.
+        """
         rest = list[Entry]()
         for entry in entries:
-            subject = _subject(reads.get((entry.stream, entry.id), ()))
+            subject = None if entry.is_suspect else _subject(reads(entry))
             node = subject and (self._node_of.get(subject) or self._away_of(*subject))
             if subject is None or not node:
                 rest.append(entry)

@@ -24,12 +24,15 @@ from common.storage.away import ASK_EVERY_S, UNWANTED_S, SlotAwayError
 from common.storage.redis import SOCKET_TIMEOUT_S
 from common.storage.shards import shard_of, shard_of_group
 from common.storage.streams import GROUP
+from tests.builders import device_of
 from tests.cluster import Node, ValkeyCluster, valkey_cluster
 from tests.integration.conftest import opened
 from tests.integration.test_core_elsewhere import Core
+from tests.records import records_of
 from tests.waiting import wait_for
 from workers.app import PRESENCE, ROUTING
 from workers.cli.worker import intake_loop
+from workers.handlers import spread_intake
 from workers.handlers.intake import IntakeLoop
 from workers.handlers.shard_part import AT_ONCE
 from workers.pipeline import Stages
@@ -108,6 +111,19 @@ class Fleet:
                 found.update(r.event_id for r in records if isinstance(r, RowRecord))
         return found
 
+    def outcomes(self) -> dict[str, list[str]]:
+        """By event, in all shards."""
+        found: dict[str, list[str]] = {}
+        for one in self.runtime.shards:
+            for record in records_of(one.redis, one.keys.stream(keys.LEDGER)):
+                if isinstance(record, RowRecord):
+                    found.setdefault(record.event_id, []).append(str(record.decision))
+        return found
+
+    @staticmethod
+    def of(chats: dict[str, str], user: str) -> set[str]:
+        return {identity for identity, one in chats.items() if one == user}
+
     def well(self, chats: dict[str, str]) -> set[str]:
         return {identity for identity, user in chats.items() if not self.is_ill(user)}
 
@@ -152,6 +168,37 @@ def test_intake_serves_the_shards_that_are_well_and_keeps_the_others_entries(
     wait_turning(intake, lambda: not town.runtime.core.xlen(town.core.stream), "all is taken in")
     rows = town.rows(well=False)
     assert {rows[one] for one in (*first, *sent, *more)} == {1}
+
+
+def test_the_bytes_of_packed_entries_that_wait_are_bounded(
+    town: Fleet, alone: ValkeyCluster, victim: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread_intake, "WAITING_BYTES_MAX", 100_000)
+    intake, core = intake_loop(town.runtime), town.core
+    turned(intake)
+    victim.kill()
+    user = next(user for user in town.people if town.is_ill(user))
+    events = [core.chat(uuid.uuid4().hex) for _ in range(60)]
+    for event in events:
+        event["data"]["recipients"] = [user]
+    for start in range(0, 60, 20):  # about 8 kB each
+        core.put(*events[start : start + 20], field="b")
+        wait_turning(intake, lambda: not unread(town), "it is read")
+    monkeypatch.setattr(spread_intake, "WAITING_BYTES_MAX", 10_000)
+    core.put(*events[:1], field="b")
+    for _ in range(3):
+        turned(intake)
+    assert unread(town) == 1, "nothing more is read"
+    alone.revive()
+    wait_turning(intake, lambda: not town.runtime.core.xlen(core.stream), "all is taken in")
+    rows = town.rows(well=False)
+    assert {rows[event["id"]] for event in events} == {1}
+
+
+def unread(town: Fleet) -> int:
+    core = town.runtime.core
+    read = core.xpending(town.core.stream, GROUP)["pending"]  # type: ignore[index,call-overload]
+    return int(core.xlen(town.core.stream)) - int(read)  # type: ignore[arg-type]
 
 
 def test_what_waits_for_a_shard_is_given_back_at_the_end(town: Fleet, victim: Node) -> None:
@@ -214,6 +261,40 @@ def test_a_recall_marks_the_shards_that_are_well_and_holds_nobody_up(
     wait_turning(intake, lambda: not town.runtime.core.xlen(town.core.stream), "all is taken in")
     assert all(one.redis.exists(key) for one, key in each)
     assert town.rows(well=False)[next(iter(ill))] == 1
+
+
+def test_a_chat_waits_behind_its_persons_registration(
+    town: Fleet, alone: ValkeyCluster, victim: Node
+) -> None:
+    """The phone was that of somebody whose shard is away: first that one's word of it is marked
+    there. Without it the chat would end, as its person has no device.
+    """
+    intake, core = intake_loop(town.runtime), town.core
+    users = [f"p{number}" for number in range(200)]
+    before = next(user for user in users if town.is_ill(user))
+    after = next(user for user in users if not town.is_ill(user))
+    other = next(user for user in town.people if not town.is_ill(user))
+    token = f"a0a0{uuid.uuid4().hex}{uuid.uuid4().hex[4:]}"
+    core.publish("device.registered", {**device_of(before, device_id="d"), "token": token})
+    turned(intake)
+    wait_turning(intake, lambda: not town.runtime.core.xlen(core.stream), "all is taken in")
+    victim.kill()
+    ill = [town.runtime.shards[k].redis for k in town.ill]
+    wait_for(lambda: {*map(refused, ill)} == {SlotAwayError}, "all know that it is away", 30)
+    core.publish("device.registered", {**device_of(after, device_id="e"), "token": token})
+    sent = town.chats(4, [after, other])
+    wait_turning(intake, lambda: town.of(sent, other) <= set(town.rows(well=True)), "others go on")
+    late = town.chats(4, [after, other])  # behind what waits since an earlier read
+    wait_turning(intake, lambda: town.of(late, other) <= set(town.rows(well=True)), "others go on")
+    core.publish("device.unregistered", {"user": after, "device_id": "e"})
+    last = town.chats(2, [after, other])
+    wait_turning(intake, lambda: town.of(last, other) <= set(town.rows(well=True)), "others go on")
+    alone.revive()
+    wait_turning(intake, lambda: not town.runtime.core.xlen(core.stream), "all is taken in")
+    found = town.outcomes()
+    assert town.of(last, after).isdisjoint(found), "there was no device any more"
+    mine = town.of(sent, after) | town.of(late, after)
+    assert [found.get(one) for one in mine] == [["no_credential"]] * 4
 
 
 def test_a_group_reaches_its_members_in_the_shards_that_are_well(

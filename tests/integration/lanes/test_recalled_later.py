@@ -11,7 +11,7 @@ import pytest
 
 from common.contracts import Push, decode_batch, encode
 from common.model import Decision, MessageClass, Urgency
-from common.storage.delayed import as_new, parts_of, retry_member
+from common.storage.delayed import Delayed, as_new, parts_of, retry_member
 from tests.integration.admission.conftest import work
 from tests.integration.delivery.conftest import World
 from tests.queued import packed
@@ -94,3 +94,15 @@ def test_nothing_of_it_is_left_in_its_lane(world: World) -> None:
     load = world.runtime.lane_queues.loads([lane])[lane]
     assert (load.bytes, world.runtime.lane_queues.any_left()) == (0, False)
     assert not redis.exists(world.runtime.keys.lane_blobs(lane))
+
+
+def test_what_a_dead_process_held_comes_back(world: World) -> None:
+    """It died between the two steps of a recall, as upkeep does when it is killed."""
+    works, redis, keys = chats(2), world.runtime.redis, world.runtime.keys
+    wait_later(world, works)
+    dead = Delayed(redis, keys)
+    dead._queues.lease_ms = 200
+    taken, _ = dead.pick(world.lane.id, Urgency.CHAT, [member for member, _ in later(world)])
+    assert len(taken.entries) == 1
+    world.turn(lambda: world.decisions(works) == ["accepted", "accepted"], 20)
+    assert not world.runtime.lane_queues.any_left()

@@ -117,6 +117,20 @@ def test_a_forms_address_alone_leads_to_its_page(console, people):  # noqa: F811
         assert "请稍候" in answer.text
 
 
+def test_a_slash_too_many_leads_to_the_page_whatever_a_proxy_says(console, people):  # noqa: F811
+    """No scheme and no host: behind a proxy that ends TLS they are not those of the browser."""
+    told = {"host": "inner.example"}
+    for path, page in (
+        ("/lanes/?q=a%26b&lang=zh", "/lanes?q=a%26b&lang=zh"),
+        ("/credentials/form//?vendor=meizu", "/credentials/form?vendor=meizu"),
+        ("/api/v1/counts/", "/api/v1/counts"),
+    ):
+        answer = call(console + path, headers=told)
+        assert (answer.status, answer.headers["location"]) == (307, page)
+    for path in ("//lanes/", "/nowhere/", "//evil.example/lanes/"):
+        assert call(console + path, headers=told).status == 404
+
+
 def test_a_form_that_is_not_taken_says_so(console, people):  # noqa: F811
     many_fields = urllib.parse.urlencode({f"f{number}": "x" for number in range(30)}).encode()
     told = {"content-type": "multipart/form-data"}
