@@ -6,7 +6,7 @@ import contextlib
 import os
 import queue
 import secrets
-import select
+import selectors
 import shutil
 import socket
 import struct
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import psycopg
 from sqlalchemy.engine import make_url
@@ -169,7 +170,7 @@ class _Client:
             server.sendall(first)
             waits, open_batch = int(first[:1] in b"QS"), first[:1] not in b"QS"
             while True:
-                ready, _, _ = select.select([self._client, server], [], [])
+                ready = _readable(self._client, server)
                 if self._client in ready:
                     message = _message(self._client)
                     server.sendall(message)
@@ -207,3 +208,11 @@ def _exactly(source: socket.socket, count: int) -> bytes:
             raise EOFError
         found += part
     return found
+
+
+def _readable(*sockets: socket.socket) -> list[socket.socket]:
+    """Waits until one can be read from; select() knows no file beyond the 1,024th."""
+    with selectors.DefaultSelector() as chosen:
+        for one in sockets:
+            chosen.register(one, selectors.EVENT_READ)
+        return [cast(socket.socket, key.fileobj) for key, _ in chosen.select()]

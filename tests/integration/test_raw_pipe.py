@@ -170,4 +170,6 @@ def test_a_connection_that_breaks_while_keys_are_watched_may_have_written() -> N
                 execute_watched(pipe)
         assert client.execute_command("GET", "c") == b"OK"
         client.close()
-    assert asked == [b"WATCH", b"MULTI", b"SET", b"EXEC", b"GET"]
+    # of two connections: which one the server reads from first is its own
+    assert asked[:3] == [b"WATCH", b"MULTI", b"SET"]
+    assert sorted(asked[3:]) == [b"EXEC", b"GET"]

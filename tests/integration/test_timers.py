@@ -119,9 +119,9 @@ def test_many_idle_shards_are_asked_as_often_as_one(runtime: Runtime, keyed: Set
         for each in (one, many):  # groups are made, clocks noted
             for look in each.values():
                 look()
-        for name in one:
-            asked = exchanges(single, one[name])
-            assert 0 < exchanges(runtime, many[name]) <= asked, name
+        for name in one:  # what other tests have left running can only add to it
+            asked = min(exchanges(single, one[name]) for _ in range(3))
+            assert 0 < min(exchanges(runtime, many[name]) for _ in range(3)) <= asked, name
 
 
 def test_what_waits_in_several_shards_is_told_of_all(runtime: Runtime) -> None:

@@ -45,6 +45,7 @@ CONTRACT = [
     "lane_paused{app,vendor,business_id}",
     "lane_stopped_since{app,vendor,business_id,why}",
     "redis_memory_ratio{server}",
+    "shard_away{shard}",
     "queue_wait_seconds{stage,vendor}",
     "lane_stopped_since{app,vendor,business_id,why}",
 ]
